@@ -1,0 +1,1 @@
+"""The standard datasets, one TOML file each."""

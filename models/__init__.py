@@ -1,0 +1,1 @@
+"""Torch modules, one file a method; they import nothing of the rest of vidprep."""

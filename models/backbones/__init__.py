@@ -1,0 +1,1 @@
+"""Backbones that the methods stand on."""

@@ -1,0 +1,1 @@
+"""Recipes that a person runs: one file, read from top to bottom."""

@@ -1,0 +1,1 @@
+"""Run a function over many tasks: ``map_unordered(function, tasks)``."""

@@ -1,0 +1,19 @@
+"""What all tests share."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# The same examples on every run and every machine; no deadline, since a first call may compile a kernel.
+settings.register_profile("vidprep", derandomize=True, deadline=None)
+settings.load_profile("vidprep")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real clips, annotations and golden data beside the checkout; most machines have none."""
+    folder = Path(__file__).resolve().parents[1].parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder}: the checks against real clips and golden data need it")
+    return folder

@@ -1,0 +1,173 @@
+"""From block vectors to displacements: every pixel followed to the I-frame of its GOP.
+
+The chain goes from anchor to anchor (I and P), never from frame to frame in display order. For an anchor
+``source[p] = previous_source[p - v(p)]``; pixels with a zero vector, without a vector or whose source is
+outside the frame keep their value. A B-frame starts from its past anchor: a past vector composes with it; a
+block with only a future vector composes with the future anchor if that is in the same GOP.
+On streams without B-frames this is the accumulation of CoViAR's loader (Wu et al., CVPR 2018, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidprep.codec.frame import Frame, as_pairs
+from vidprep.errors import DecodeError
+
+PAST, FUTURE = -1, 1
+AnyFrame = TypeVar("AnyFrame", "Frame", "_Vectors")
+MAX_CONSECUTIVE_B_FRAMES = 64  # codecs allow 16 at most between two anchors; more is a damaged or hostile stream
+
+
+class Track:
+    """Where each pixel of one frame came from: displacements to the I-frame, and the I-picture warped along.
+
+    Parameters
+    ----------
+    height, width : int
+        Size of the frame in pixels.
+    with_picture : bool
+        Carry the I-picture along, as residuals need it.
+    """
+
+    def __init__(self, height: int, width: int, *, with_picture: bool) -> None:
+        self.packed: NDArray[np.int32] = np.zeros((height, width), np.int32)
+        self.picture: NDArray[np.uint8] = np.zeros((height if with_picture else 0, 3 * width), np.uint8)
+
+    def start(self, frame: Frame | _Vectors) -> None:
+        """Begin a GOP: no displacement; the prediction is the I-frame's own picture."""
+        self.packed[...] = 0
+        if self.picture.shape[0]:
+            assert isinstance(frame, Frame)
+            self.picture[...] = frame.rgb_rows()[:, : self.picture.shape[1]]
+
+    def copy_from(self, other: Track) -> None:
+        """Take over another frame's displacements and prediction."""
+        self.packed[...] = other.packed
+        self.picture[...] = other.picture
+
+    def follow_past(self, blocks: NDArray[np.void], past: Track) -> None:
+        """Fill from the past anchor and one P-frame's vectors."""
+        self.copy_from(past)
+        self._move(blocks, PAST, past)
+
+    def follow_both(self, blocks: NDArray[np.void], past: Track, future: Track | None) -> None:
+        """Fill from both anchors and one B-frame's vectors; ``future`` is None across a GOP's end."""
+        self.copy_from(past)
+        if future is not None:
+            self._move(blocks, FUTURE, future)
+            from vidprep.codec import _kernels
+
+            _kernels.restore_blocks(blocks, PAST, past.packed, past.picture, self.packed, self.picture)
+        self._move(blocks, PAST, past)
+
+    def _move(self, blocks: NDArray[np.void], source: int, reference: Track) -> None:
+        from vidprep.codec import _kernels
+
+        _kernels.move_blocks(blocks, source, reference.packed, reference.picture, self.packed, self.picture)
+
+    def motion(self, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+        """Return the displacements [shape=(H, W, 2), dtype=int16]: x, y, position minus source, pixels."""
+        if out is None:
+            out = np.empty((*self.packed.shape, 2), np.int16)
+        from vidprep.codec import _kernels
+
+        _kernels.unpack(self.packed, as_pairs(out, *self.packed.shape))
+        return out
+
+
+def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[AnyFrame]:
+    """Yield the frames in display order, each followed to the I-frame of its GOP.
+
+    Parameters
+    ----------
+    frames : iterable of Frame
+        In display order, beginning with an I-frame.
+    with_picture : bool
+        Warp the I-picture along, for accumulated residuals.
+
+    Yields
+    ------
+    Frame
+        With ``track`` set; its arrays are valid until the next frame is asked for.
+
+    Raises
+    ------
+    DecodeError
+        If more B-frames follow each other than any codec allows.
+    """
+    past = future = between = None
+    waiting: list[AnyFrame] = []  # B-frames need the anchor that is displayed after them
+    for frame in frames:
+        if frame.picture_type == "B":
+            waiting.append(frame)
+            if len(waiting) > MAX_CONSECUTIVE_B_FRAMES:
+                raise DecodeError(
+                    f"num_consecutive_b_frames={len(waiting)} at frame {frame.index}: the limit is "
+                    f"{MAX_CONSECUTIVE_B_FRAMES}; the stream is damaged, transcode it (--codec mpeg4)"
+                )
+            continue
+        if past is None:
+            past, future, between = (Track(frame.height, frame.width, with_picture=with_picture) for _ in range(3))
+        assert future is not None
+        assert between is not None
+        same_gop = frame.picture_type != "I"
+        if same_gop:
+            future.follow_past(frame.vectors, past)
+        else:
+            future.start(frame)
+        yield from _between(waiting, between, past, future if same_gop else None)
+        waiting.clear()
+        yield from _lend(frame, future)
+        past, future = future, past
+    if past is not None and between is not None:
+        yield from _between(waiting, between, past, None)
+
+
+def accumulate_vectors(blocks: Sequence[NDArray[np.void]], picture_types: str, out: NDArray[np.int16]) -> None:
+    """Rebuild accumulated motion from stored vectors.
+
+    Parameters
+    ----------
+    blocks : sequence of ndarray [shape=(N,), dtype=BLOCK_DTYPE]
+        One for each frame in display order, beginning with an I-frame.
+    picture_types : str
+        One letter a frame.
+    out : ndarray [shape=(T, H, W, 2), dtype=int16]
+        Where the fields are written: x, y, pixels.
+    """
+    height, width = out.shape[1:3]
+    pairs = enumerate(zip(picture_types, blocks, strict=True))
+    frames = (_Vectors(i, picture_type, vectors, height, width) for i, (picture_type, vectors) in pairs)
+    for frame in track_frames(frames, with_picture=False):
+        assert frame.track is not None
+        frame.track.motion(out[frame.index])
+
+
+@dataclass(slots=True)
+class _Vectors:
+    """A frame without its picture: all that displacements need."""
+
+    index: int
+    picture_type: str
+    vectors: NDArray[np.void]
+    height: int
+    width: int
+    track: Track | None = None
+
+
+def _between(waiting: list[AnyFrame], track: Track, past: Track, future: Track | None) -> Iterator[AnyFrame]:
+    for frame in waiting:
+        track.follow_both(frame.vectors, past, future)
+        yield from _lend(frame, track)
+
+
+def _lend(frame: AnyFrame, track: Track) -> Iterator[AnyFrame]:
+    frame.track = track
+    yield frame
+    frame.track = None  # the next frames overwrite it

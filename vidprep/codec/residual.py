@@ -1,0 +1,63 @@
+"""Residuals: what motion compensation leaves over.
+
+The accumulated residual of a frame is its picture minus its GOP's I-picture warped along the motion,
+``rgb[t][p] - rgb[I][source[p]]`` (Wu et al., CVPR 2018, section 3.1). The warped picture is carried along
+block by block by :mod:`vidprep.codec.motion`, so what remains here is one subtraction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidprep.errors import UnsupportedError
+
+
+def accumulated_residual(
+    rgb_rows: NDArray[np.uint8], prediction: NDArray[np.uint8], *, out: NDArray[np.int16] | None = None
+) -> NDArray[np.int16]:
+    """Return picture minus prediction [shape=(H, W, 3), dtype=int16, range -255 to 255].
+
+    Parameters
+    ----------
+    rgb_rows : ndarray [shape=(H, >= 3 * W), dtype=uint8]
+        The picture; rows may be padded.
+    prediction : ndarray [shape=(H, 3 * W), dtype=uint8]
+        The I-picture warped along the motion.
+    out : ndarray, optional
+        C-contiguous array to write into [shape=(H, W, 3), dtype=int16].
+    """
+    result = _output(prediction, out, np.int16)
+    from vidprep.codec import _kernels
+
+    _kernels.subtract(rgb_rows, prediction, result.reshape(prediction.shape))
+    return result
+
+
+def accumulated_residual_uint8(
+    rgb_rows: NDArray[np.uint8], prediction: NDArray[np.uint8], *, out: NDArray[np.uint8] | None = None
+) -> tuple[NDArray[np.uint8], int]:
+    """Return picture minus prediction plus 128, clipped, and the number of clipped values.
+
+    Parameters and shapes as in :func:`accumulated_residual`; the result is [shape=(H, W, 3), dtype=uint8].
+    """
+    result = _output(prediction, out, np.uint8)
+    from vidprep.codec import _kernels
+
+    num_clipped = _kernels.subtract_uint8(rgb_rows, prediction, result.reshape(prediction.shape))
+    return result, int(num_clipped)
+
+
+def _output(prediction: NDArray[np.uint8], out: NDArray[Any] | None, dtype: type[np.generic]) -> NDArray[Any]:
+    shape = (prediction.shape[0], prediction.shape[1] // 3, 3)
+    if shape[0] == 0:
+        raise UnsupportedError('track="motion" carries no picture: residuals need Video.frames(track="residual")')
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:
+        raise UnsupportedError(
+            f"out.shape={out.shape}, out.dtype={out.dtype}: must be C-contiguous, {np.dtype(dtype)}, of shape {shape}"
+        )
+    return out

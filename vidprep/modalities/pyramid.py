@@ -1,0 +1,71 @@
+"""The stored frames at smaller sizes, each scaled by libswscale straight from the decoded picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidprep.codec.frame import Frame, Scaler
+from vidprep.modalities import images
+from vidprep.modalities.base import Entry, Modality, Settings, numbered
+
+
+def level_size(width: int, height: int, level: int) -> tuple[int, int]:
+    """Return width and height in pixels with the short side at ``level``: aspect kept, never upscaled."""
+    short = min(width, height)
+    if level >= short:
+        return width, height
+    return max(round(width * level / short), 1), max(round(height * level / short), 1)
+
+
+def extract(frame: Frame, level: int, scaler: Scaler | None = None) -> NDArray[np.uint8]:
+    """Return a frame at one level [shape=(h, w, 3), dtype=uint8], antialiased; a scaler saves setting it up anew."""
+    return (scaler or Scaler()).rgb(frame, *level_size(frame.width, frame.height, level))
+
+
+def encode(picture: NDArray[np.uint8]) -> bytes:
+    """Encode a level's picture [shape=(h, w, 3), dtype=uint8] as JPEG 95 4:2:0."""
+    return images.encode_jpeg(picture, "420")
+
+
+def decode(data: bytes) -> NDArray[np.uint8]:
+    """Decode a stored level's picture [shape=(h, w, 3), dtype=uint8]."""
+    return images.decode(data)
+
+
+class Pyramid(Modality):
+    """Entries ``rgb112.000000.jpg``, ..., one for each stored frame and level."""
+
+    name = "pyramid"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._scalers = {level: Scaler() for level in settings.levels}
+        self._sizes: dict[str, list[int]] = {}
+
+    def add(self, frame: Frame, position: int | None) -> Iterator[Entry]:
+        """Yield the levels of a stored frame."""
+        if position is None:
+            return
+        for level, scaler in self._scalers.items():
+            picture = extract(frame, level, scaler)
+            self._sizes[str(level)] = [picture.shape[1], picture.shape[0]]
+            yield f"rgb{level}.{position:06d}.jpg", encode(picture)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the format and each level's width and height in pixels."""
+        return {"format": "jpeg", "quality": images.QUALITY, "subsampling": "4:2:0", "levels": self._sizes}
+
+    @staticmethod
+    def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.uint8] | None:
+        """Return the largest level [shape=(T, h, w, 3), dtype=uint8]; :func:`decode_level` returns any."""
+        levels = facts["pyramid"]["levels"]
+        return decode_level(entries, max(map(int, levels))) if levels else None
+
+
+def decode_level(entries: Mapping[str, bytes], level: int) -> NDArray[np.uint8] | None:
+    """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored."""
+    return images.decode_all(numbered(entries, f"rgb{level}"))

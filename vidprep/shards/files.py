@@ -1,0 +1,75 @@
+"""Files that are either whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from vidprep.errors import ShardError
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when a file can't grow; a run ends at it, and goes on when there is space."""
+_CHUNK_BYTES = 1 << 20
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[IO[bytes]]:
+    """Open ``path.part`` for writing; on success it is fsynced and renamed, on failure removed."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def to_json(value: object) -> bytes:
+    """Return one value as ASCII JSON, the same bytes each time; NaN is refused."""
+    return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write a JSON file that a person can read, whole or not at all."""
+    with whole_file(path) as file:
+        file.write(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1).encode() + b"\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; ShardError if it is missing or broken."""
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise ShardError(f"{path}: no such file; is {path.parent} a folder that vidprep extract wrote?") from error
+    except OSError as error:
+        raise ShardError(f"{path}: {error.strerror}; give the folder that vidprep extract wrote") from error
+    except ValueError as error:
+        raise ShardError(f"{path}: not readable as JSON ({error}); extract again with --overwrite") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256 as hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

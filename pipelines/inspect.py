@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vidprep.codec.frame import VideoMetadata
+from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.transcode import Recipe, transcode
 from vidprep.codec.video import VECTOR_CODECS, Video
 from vidprep.errors import DecodeError, TranscodeError, UsageError

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprep.codec.frame import BLOCK_DTYPE
+from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.errors import ShardError, UsageError
 from vidprep.modalities import images, motion, spectrogram
 from vidprep.pipelines.inspect_cells import cell_size, shrink, shrink_field

@@ -28,7 +28,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from vidprep.codec.frame import BLOCK_DTYPE
+from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.transcode import Recipe, ffmpeg_path, transcode
 from vidprep.codec.video import Video
 from vidprep.manifest import find_rows

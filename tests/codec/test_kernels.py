@@ -21,7 +21,7 @@ from reference import (
 from reference import dense_motion as slow_dense_motion
 
 from vidprep.codec import _kernels
-from vidprep.codec.frame import BLOCK_DTYPE, dense_motion
+from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
 from vidprep.codec.motion import Track, accumulate_vectors
 from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8
 from vidprep.errors import UnsupportedError

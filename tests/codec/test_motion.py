@@ -21,7 +21,8 @@ from reference import (
 )
 from reference import dense_motion as slow_dense_motion
 
-from vidprep.codec.frame import BLOCK_DTYPE, Frame
+from vidprep.codec.blocks import BLOCK_DTYPE
+from vidprep.codec.frame import Frame
 from vidprep.codec.motion import MAX_CONSECUTIVE_B_FRAMES, accumulate_vectors, track_frames
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video

@@ -17,7 +17,7 @@ import pytest
 from av.video.reformatter import Interpolation
 from reference import STREAMS, busy_frames, decode, moving_texture, psnr, rgb_by_command
 
-from vidprep.codec.frame import Scaler
+from vidprep.codec.scaler import Scaler
 from vidprep.codec.transcode import Recipe, ffmpeg_path, transcode
 from vidprep.codec.video import VECTOR_CODECS, Video
 from vidprep.codec.writer import write_video

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from modalities.conftest import STREAMS
-from vidprep.codec.frame import BLOCK_DTYPE
+from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.video import Video
 from vidprep.errors import UnsupportedError
 from vidprep.modalities import motion

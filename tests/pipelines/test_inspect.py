@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from vidprep.codec.frame import BLOCK_DTYPE
+from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
 from vidprep.errors import DecodeError, ShardError, TranscodeError, UsageError, VidprepError

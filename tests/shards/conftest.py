@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vidprep.codec.frame import BLOCK_DTYPE
+from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.modalities import images, motion, spectrogram
 from vidprep.shards.files import to_json
 from vidprep.shards.index import Index, Status, save_index

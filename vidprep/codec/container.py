@@ -6,7 +6,6 @@ import errno
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from pathlib import Path
 from typing import IO
 
@@ -14,6 +13,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from vidprep.codec.pictures import packet_seconds, seconds_of
 from vidprep.errors import DecodeError
 
 CONTAINERS = (
@@ -63,29 +63,16 @@ def has_index(container: InputContainer) -> bool:
     return not container.format.flags & _NO_INDEX
 
 
-def decode(container: InputContainer, stream: av.VideoStream, name: str) -> Iterator[av.VideoFrame]:
-    """Decode all frames; DecodeError if a packet is cut short or was damaged on its way."""
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            time = _packet_seconds(packet)
-            raise DecodeError(f"pts_seconds={time} in {name}: the packet is damaged or cut; get the file anew")
-        yield from packet.decode()
-
-
 def measure_seconds(container: InputContainer, stream: av.VideoStream, at_most: float) -> float:
     """Return when the last packet ends, by reading all of them, or up to ``at_most``; 0.0 without timestamps."""
     end = 0.0
     for packet in container.demux(stream):
         duration = seconds_of(packet.duration, packet.time_base) or 0.0
-        begin = _packet_seconds(packet)
+        begin = packet_seconds(packet)
         end = end + duration if begin is None else max(end, begin + duration)  # a raw stream has no timestamps
         if end > at_most:
             break
     return end
-
-
-def _packet_seconds(packet: av.Packet[av.VideoStream]) -> float | None:
-    return seconds_of(packet.dts if packet.pts is None else packet.pts, packet.time_base)
 
 
 def seek(container: InputContainer, seconds: float) -> None:
@@ -96,11 +83,6 @@ def seek(container: InputContainer, seconds: float) -> None:
         container.seek(max(round(seconds * av.time_base), 0), backward=True)
     except av.FFmpegError:
         return
-
-
-def seconds_of(ticks: int | None, time_base: Fraction | None) -> float | None:
-    """Convert a stream's ticks to seconds."""
-    return None if ticks is None or time_base is None else float(ticks * time_base)
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprep.codec.frame import Frame, as_pairs
+from vidprep.codec.blocks import as_pairs
+from vidprep.codec.frame import Frame
 from vidprep.errors import DecodeError
 
 PAST, FUTURE = -1, 1

@@ -8,8 +8,9 @@ import av
 from av.container import InputContainer
 
 from vidprep.codec.bitstream import h264_motion_exact
-from vidprep.codec.container import decoding, seconds_of
-from vidprep.codec.frame import VideoMetadata
+from vidprep.codec.container import decoding
+from vidprep.codec.metadata import VideoMetadata
+from vidprep.codec.pictures import seconds_of
 from vidprep.errors import DecodeError
 
 

@@ -14,11 +14,9 @@ from typing import IO, Literal
 import av
 from av.container import InputContainer
 from av.video.frame import PictureType
-from av.video.reformatter import VideoReformatter
 
 from vidprep.codec.audio import Audio, cut_audio, decode_audio
 from vidprep.codec.container import (
-    decode,
     decoding,
     has_index,
     measure_seconds,
@@ -26,8 +24,10 @@ from vidprep.codec.container import (
     seek,
     video_stream,
 )
-from vidprep.codec.frame import Frame, VideoMetadata
+from vidprep.codec.frame import Frame
+from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.motion import track_frames
+from vidprep.codec.pictures import Numbering, decode, set_up
 from vidprep.codec.probe import read_metadata, rotation_of
 from vidprep.codec.timing import microseconds, repair_times, zip_exactly
 from vidprep.errors import DecodeError, UnsupportedError
@@ -35,8 +35,6 @@ from vidprep.errors import DecodeError, UnsupportedError
 VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
 """Codecs whose decoders export motion vectors."""
 
-_PICTURE_TYPES = {PictureType.I: "I", PictureType.P: "P", PictureType.B: "B", PictureType.S: "P", PictureType.SI: "I",
-                  PictureType.SP: "P", PictureType.BI: "B"}  # fmt: skip
 _SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
 Track = Literal["none", "motion", "residual"]
 
@@ -173,31 +171,20 @@ class Video:
     def _frames(self, vectors: bool, start: float | None, end: float | None) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
         with self._container() as container:
-            pictures = self._pictures(container, vectors, start)
-            converter = VideoReformatter()
-            gop_index, gop_position, index, last_type = -1, -1, -1, "I"
-            for picture, time in self._timed(pictures):
-                picture_type = _PICTURE_TYPES.get(PictureType(picture.pict_type), "P")
-                if gop_index < 0 and picture_type != "I":
+            numbering = Numbering()
+            last = None
+            for picture, time in self._timed(self._pictures(container, vectors, start)):
+                frame = numbering.frame(picture, time)
+                if frame is None:
                     self.num_dropped_frames += 1
                     continue
                 past_end = end is not None and microseconds(time - self.metadata.start_seconds) >= microseconds(end)
-                if past_end and last_type != "B":
+                if past_end and last != "B":
                     break
-                last_type = picture_type
+                last = frame.picture_type
                 self._has_lost_vectors |= self._loses_vectors(picture)
-                index += 1
-                gop_index, gop_position = (gop_index + 1, 0) if picture_type == "I" else (gop_index, gop_position + 1)
-                yield Frame(
-                    picture,
-                    converter,
-                    index=index,
-                    picture_type=picture_type,
-                    pts_seconds=time,
-                    gop_index=gop_index,
-                    gop_position=gop_position,
-                )
-            if index < 0:
+                yield frame
+            if last is None:
                 limit, cure = "", "the file is damaged or cut"
                 if end is not None:
                     limit, cure = f" before end_seconds={end}", "check start and end, or get the file anew"
@@ -205,26 +192,11 @@ class Video:
 
     def _pictures(self, container: InputContainer, vectors: bool, start: float | None) -> Iterator[av.VideoFrame]:
         stream = video_stream(container, self.name)
-        stream.codec_context.thread_count = 1
-        stream.codec_context.thread_type = "SLICE"
-        if vectors:
-            stream.codec_context.flags2 |= av.codec.context.Flags2.export_mvs
+        set_up(stream.codec_context, vectors=vectors)
         if start:
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
-        size = None
         with decoding(self.name):
-            for picture in decode(container, stream, self.name):
-                if picture.is_corrupt:
-                    raise DecodeError(
-                        f"pts_seconds={picture.time} in {self.name}: the frame is damaged; get the file anew"
-                    )
-                size = size or (picture.width, picture.height)
-                if (picture.width, picture.height) != size:
-                    raise UnsupportedError(
-                        f"size={picture.width}x{picture.height} after {size[0]}x{size[1]} in {self.name}: "
-                        "the size must not change; transcode it (--codec mpeg4)"
-                    )
-                yield picture
+            yield from decode(container.demux(stream), stream.decode, self.name)
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float]]:
         if self.frame_times is not None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprep.codec.frame import BLOCK_DTYPE, Frame, dense_motion
+from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
+from vidprep.codec.frame import Frame
 from vidprep.codec.motion import accumulate_vectors
 from vidprep.codec.video import Video
 from vidprep.errors import UnsupportedError

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprep.codec.frame import Frame, Scaler
+from vidprep.codec.frame import Frame
+from vidprep.codec.scaler import Scaler
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, Settings, numbered
 

@@ -1,0 +1,101 @@
+"""Packets in, pictures out: the one place where libavcodec decodes video."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+from av.video.frame import PictureType
+from av.video.reformatter import VideoReformatter
+
+from vidprep.codec.frame import Frame
+from vidprep.errors import DecodeError, UnsupportedError
+
+PICTURE_TYPES = {PictureType.I: "I", PictureType.P: "P", PictureType.B: "B", PictureType.S: "P", PictureType.SI: "I",
+                 PictureType.SP: "P", PictureType.BI: "B"}  # fmt: skip
+"""The letter of each kind of picture; those that no codec here knows count as P."""
+
+if TYPE_CHECKING:
+    Packet = av.Packet[av.VideoStream]
+
+
+def set_up(context: av.VideoCodecContext, *, vectors: bool) -> None:
+    """Make a decoder ready: one thread, and block vectors if they are wanted."""
+    context.thread_count = 1
+    context.thread_type = "SLICE"
+    if vectors:
+        context.flags2 |= av.codec.context.Flags2.export_mvs
+
+
+def decode(
+    packets: Iterable[Packet], decode_packet: Callable[[Packet], Iterable[av.VideoFrame]], name: str
+) -> Iterator[av.VideoFrame]:
+    """Decode packets to pictures of one size, in display order.
+
+    Raises
+    ------
+    DecodeError
+        If a packet was cut short or damaged on its way, or a picture is damaged.
+    UnsupportedError
+        If the size changes.
+    """
+    size = None
+    for packet in packets:
+        if packet.is_corrupt:
+            raise DecodeError(
+                f"pts_seconds={packet_seconds(packet)} in {name}: the packet is damaged or cut; get the file anew"
+            )
+        for picture in decode_packet(packet):
+            if picture.is_corrupt:
+                raise DecodeError(f"pts_seconds={picture.time} in {name}: the frame is damaged; get the file anew")
+            size = size or (picture.width, picture.height)
+            if (picture.width, picture.height) != size:
+                raise UnsupportedError(
+                    f"size={picture.width}x{picture.height} after {size[0]}x{size[1]} in {name}: "
+                    "the size must not change; transcode it (--codec mpeg4)"
+                )
+            yield picture
+
+
+def picture_letter(picture: av.VideoFrame) -> str:
+    """Return ``"I"``, ``"P"`` or ``"B"``; an S-picture counts as P."""
+    return PICTURE_TYPES.get(PictureType(picture.pict_type), "P")
+
+
+class Numbering:
+    """Makes Frames of pictures in display order: index, and place in the group of pictures that an I-frame begins."""
+
+    def __init__(self) -> None:
+        self._converter = VideoReformatter()
+        self._index = self._gop_index = self._gop_position = -1
+
+    def frame(self, picture: av.VideoFrame, pts_seconds: float) -> Frame | None:
+        """Return the next frame; None before the first I-frame."""
+        letter = picture_letter(picture)
+        if letter == "I":
+            self._gop_index, self._gop_position = self._gop_index + 1, -1
+        elif self._gop_index < 0:
+            return None
+        self._index += 1
+        self._gop_position += 1
+        return Frame(
+            picture,
+            self._converter,
+            index=self._index,
+            picture_type=letter,
+            pts_seconds=pts_seconds,
+            gop_index=self._gop_index,
+            gop_position=self._gop_position,
+        )
+
+
+def packet_seconds(packet: Packet) -> float | None:
+    """Return when a packet is presented, or decoded where that is all that is known; None if nothing is."""
+    return seconds_of(packet.dts if packet.pts is None else packet.pts, packet.time_base)
+
+
+def seconds_of(ticks: int | None, time_base: Fraction | None) -> float | None:
+    """Convert a stream's ticks to seconds."""
+    return None if ticks is None or time_base is None else float(ticks * time_base)

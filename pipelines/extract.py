@@ -76,7 +76,11 @@ def extract(
         options.modalities,
         options.settings,
         Selection.parse(options.frames),
-        {"segment_seconds": options.segment_seconds, "shard_bytes": options.shard_bytes},
+        {
+            "layout": options.layout,
+            "segment_seconds": options.segment_seconds,
+            "shard_bytes": options.shard_bytes,
+        },
     )
     dataset = describe_dataset(found)
     try:
@@ -121,6 +125,7 @@ class _Run:
             spool=spool,
             classes=found.classes,
             recipe=options.recipe,
+            layout=options.layout,
             modalities=options.modalities,
             settings=options.settings,
             selection=Selection.parse(options.frames),

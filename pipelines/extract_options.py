@@ -13,12 +13,15 @@ from vidprep.modalities import MODALITIES
 from vidprep.modalities.base import Settings
 from vidprep.shards.index import Status
 
+LAYOUTS = ("decoded", "bitstream")
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What the command line offers; the defaults are the field's standard preparation."""
 
     codec: str = "mpeg4"  # mpeg4 | h264 | copy
+    layout: str = "decoded"  # decoded | bitstream
     modalities: tuple[str, ...] = tuple(MODALITIES)
     size: str | None = None  # 340x256 unless the stream is copied
     gop: int | None = None  # 12 unless the stream is copied
@@ -36,6 +39,8 @@ class Options:
         unknown = [name for name in self.modalities if name not in MODALITIES]
         if unknown or not self.modalities:
             raise UsageError(f"modalities={','.join(self.modalities)}: must be some of {', '.join(MODALITIES)}")
+        if self.layout not in LAYOUTS:
+            raise UsageError(f"layout={self.layout}: must be one of {', '.join(LAYOUTS)}")
         if self.codec == "copy" and (self.size is not None or self.gop is not None):
             raise UsageError("codec=copy keeps the stream's size and GOP: leave out --size and --gop, or transcode")
         if self.segment_seconds is not None and not 0.1 <= self.segment_seconds <= 300:

@@ -31,6 +31,7 @@ from vidprep.shards.plan import PLAN_NAME, Plan, PlanRow, load_plan, make_plan
 SPOOL_PREFIX = ".spool-"
 _SHARDS = "*-[0-9][0-9][0-9][0-9][0-9][0-9].tar"
 _BYTES_PER_PIXEL = {"rgb": 0.30, "residual": 0.45, "pyramid": 0.60, "motion": 0.02}  # measured at 340x256, qscale 1
+_STREAM_BYTES_PER_PIXEL = 0.08
 _SPECTROGRAM_BYTES_PER_SECOND = 22e3
 _SAMPLE_BYTES = 20e3  # json, headers
 _TOOLS = ("av", "numpy", "pillow", "simplejpeg", "librosa")
@@ -44,6 +45,7 @@ class Probe:
     fps: float
     width: int
     height: int
+    num_bytes: int
 
 
 def probe_video(root: Path, path: str, *, measure: bool = False) -> Probe:
@@ -51,7 +53,9 @@ def probe_video(root: Path, path: str, *, measure: bool = False) -> Probe:
     with Video(root / path) as video:
         facts = video.metadata
         measured_seconds = video.measure_seconds() if measure else 0.0
-        return Probe(measured_seconds or facts.duration_seconds or 0.0, facts.fps or 25.0, facts.width, facts.height)
+        duration = measured_seconds or facts.duration_seconds or 0.0
+        num_bytes = (root / path).stat().st_size
+        return Probe(duration, facts.fps or 25.0, facts.width, facts.height, num_bytes)
 
 
 def describe(
@@ -66,11 +70,11 @@ def describe(
     if recipe is not None:
         tools["ffmpeg"] = ffmpeg_version()
     return {
-        "layout": "decoded",
         "encode": None if recipe is None else asdict(recipe),
         "modalities": list(modalities),
         "frames": asdict(selection),
-        "residual_format": settings.residual_format,
+        "residual_form": settings.residual_form,
+        "residual_format": settings.stored_residual_format,
         "spectrogram_recipe": settings.spectrogram_recipe,
         "levels": list(settings.levels),
         **others,
@@ -152,18 +156,28 @@ def _estimate(row: Row, probe: Probe | None, recipe: Mapping[str, Any]) -> int:
     )
     end = probe.duration_seconds if row.end_seconds is None else row.end_seconds
     duration = max(end - (row.start_seconds or 0.0), 0.0)
-    num_frames = duration * probe.fps
+    others = _SAMPLE_BYTES + _SPECTROGRAM_BYTES_PER_SECOND * duration
+    if recipe["layout"] == "bitstream":
+        copied = probe.num_bytes * min(duration / max(probe.duration_seconds, 1e-3), 1.0)
+        encoded = _STREAM_BYTES_PER_PIXEL * width * height * duration * probe.fps
+        return int(others + (copied if encode is None else encoded))
+    return int(others + _decoded_bytes(width * height, duration, probe.fps, min(width, height), recipe))
+
+
+def _decoded_bytes(
+    num_pixels: int, duration_seconds: float, fps: float, short_side: int, recipe: Mapping[str, Any]
+) -> float:
+    num_frames = duration_seconds * fps
     frames = recipe["frames"]
     stored = {
         "uniform": min(frames["number"], num_frames),
         "stride": num_frames / max(frames["number"], 1),
-        "fps": duration * frames["number"],
+        "fps": duration_seconds * frames["number"],
     }.get(frames["kind"], num_frames)
-    pixels = dict.fromkeys(("rgb", "residual"), width * height * stored) | {"motion": width * height * num_frames}
-    levels = (min(level / max(min(width, height), 1), 1.0) ** 2 for level in recipe["levels"])
-    pixels["pyramid"] = width * height * stored * sum(levels)
-    total = sum(_BYTES_PER_PIXEL[name] * pixels[name] for name in recipe["modalities"] if name in pixels)
-    return int(total + _SAMPLE_BYTES + _SPECTROGRAM_BYTES_PER_SECOND * duration)
+    pixels = dict.fromkeys(("rgb", "residual"), num_pixels * stored) | {"motion": num_pixels * num_frames}
+    levels = (min(level / max(short_side, 1), 1.0) ** 2 for level in recipe["levels"])
+    pixels["pyramid"] = num_pixels * stored * sum(levels)
+    return sum(_BYTES_PER_PIXEL[name] * float(pixels[name]) for name in recipe["modalities"] if name in pixels)
 
 
 @contextmanager

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from vidprep.codec.packed import pack
+
 from vidprep.codec.frame import Frame
 from vidprep.codec.timing import microseconds
 from vidprep.codec.transcode import Recipe, transcode
@@ -39,6 +41,8 @@ class Job:
         Where finished samples wait for the shard's writer.
     recipe : Recipe or None
         How to encode; None reads the stream as it is.
+    layout : {"decoded", "bitstream"}
+        Store arrays, or the stream itself, from which the reader makes them.
     modalities : tuple of str
         Names in MODALITIES.
     """
@@ -47,6 +51,7 @@ class Job:
     spool: Path
     classes: tuple[str, ...]
     recipe: Recipe | None
+    layout: str
     modalities: tuple[str, ...]
     settings: Settings
     selection: Selection
@@ -96,7 +101,8 @@ def _extract(job: Job, planned: PlanRow, sample: SampleWriter) -> Status:
             )
         _check_length(source, span)
         with _stream(job, source, span) as (stream, stream_span):
-            modalities, timeline = _read(job, stream, stream_span, sample)
+            read = _pack if job.layout == "bitstream" else _read
+            modalities, timeline = read(job, stream, stream_span, sample)
         for modality in modalities:
             for name, data in modality.finish(source, span):
                 sample.add(name, data)
@@ -139,7 +145,9 @@ def _check_length(source: Video, span: Span) -> None:
 @contextmanager
 def _stream(job: Job, source: Video, span: Span) -> Iterator[tuple[Video, Span]]:
     if job.recipe is None:
-        if source.metadata.rotation_degrees and {"rgb", "motion", "residual", "pyramid"} & set(job.modalities):
+        if source.metadata.rotation_degrees and (
+            job.layout == "bitstream" or any(MODALITIES[name].from_stream for name in job.modalities)
+        ):
             raise UnsupportedError(
                 f"rotation_degrees={source.metadata.rotation_degrees}: --codec copy keeps the picture as it is "
                 "coded, lying on its side; use --codec mpeg4, which turns it upright"
@@ -160,6 +168,7 @@ class Timeline:
     pts_seconds: list[float] = field(default_factory=list)
     stored: list[int] = field(default_factory=list)
     size: tuple[int, int] = (0, 0)
+    facts: dict[str, Any] = field(default_factory=dict)
 
     @property
     def duration_seconds(self) -> float:
@@ -174,6 +183,7 @@ def _read(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tuple[li
     frames = stream.frames(
         track=_TRACKS[needs],  # type: ignore[arg-type]
         vectors="motion" in job.modalities,
+        coded=any(modality.coded for modality in modalities),
         start_seconds=span.start_seconds,
         end_seconds=span.end_seconds,
     )
@@ -185,16 +195,41 @@ def _read(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tuple[li
             modalities, timeline = _begin(job)  # nothing earlier is needed to follow pixels from here on
         stored = _inside(time, span) and (wanted is None or frame.index in wanted)
         _add(frame, stored, modalities, timeline, sample)
-        if timeline.duration_seconds > MAX_SECONDS + SLACK_SECONDS:
-            raise UnsupportedError(
-                f"duration_seconds={timeline.duration_seconds:.0f} or more: a sample is at most {MAX_SECONDS:.0f} s "
-                "long; use --segment SECONDS, or start and end in the manifest"
-            )
+        _check_duration(timeline)
         if last is not None and frame.index >= last and frame.picture_type != "B":
             break  # a stored B-frame builds on the anchor displayed after it
     if not timeline.stored:
         raise DecodeError("num_frames=0: no frame lies in the wanted time; check start and end")
     return modalities, timeline
+
+
+def _check_duration(timeline: Timeline) -> None:
+    if timeline.duration_seconds > MAX_SECONDS + SLACK_SECONDS:
+        raise UnsupportedError(
+            f"duration_seconds={timeline.duration_seconds:.0f} or more: a sample is at most {MAX_SECONDS:.0f} s "
+            "long; use --segment SECONDS, or start and end in the manifest"
+        )
+
+
+def _pack(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tuple[list[Modality], Timeline]:
+    """Store the stream as it is; what can be rebuilt from it is not stored."""
+    packed = pack(stream, start_seconds=span.start_seconds, end_seconds=span.end_seconds)
+    first = stream.metadata.start_seconds
+    inside = [i for i, time in enumerate(packed.pts_seconds) if _inside(time - first, span)]
+    if not inside:
+        raise DecodeError("num_frames=0: no frame lies in the wanted time; check start and end")
+    chosen = job.selection.indices([packed.pts_seconds[i] for i in inside])
+    timeline = Timeline(
+        picture_types=list(packed.picture_types),
+        pts_seconds=[round(time, 6) for time in packed.pts_seconds],
+        stored=[inside[i] for i in chosen],
+        size=(stream.metadata.width, stream.metadata.height),
+        facts={"packets": {"entry": packed.entry, **packed.facts()}},
+    )
+    _check_duration(timeline)
+    sample.add(packed.entry, packed.data)
+    kept = (MODALITIES[name] for name in job.modalities if not MODALITIES[name].from_stream)
+    return [kind(job.settings) for kind in kept], timeline
 
 
 def _begin(job: Job) -> tuple[list[Modality], Timeline]:
@@ -254,6 +289,7 @@ def _facts(
         "num_repaired_times": stream.num_repaired_times,
         "source": asdict(source.metadata),
         "stream_codec": stream.metadata.codec,
+        **timeline.facts,
         **{modality.name: modality.facts() for modality in modalities},
         "recipe": job.description,
     }

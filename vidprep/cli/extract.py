@@ -57,7 +57,11 @@ def _levels(_context: click.Context, _parameter: click.Parameter, value: str) ->
     "--modalities", callback=_names, default=",".join(MODALITY_NAMES), show_default=True, help="What to store."
 )
 @click.option(
-    "--layout", type=click.Choice(["decoded"]), default="decoded", show_default=True, help="How a sample is stored."
+    "--layout",
+    type=click.Choice(["decoded", "bitstream"]),
+    default="decoded",
+    show_default=True,
+    help="Store arrays, or the compressed stream, from which the reader makes them.",
 )
 @click.option(
     "--manifest",
@@ -71,6 +75,13 @@ def _levels(_context: click.Context, _parameter: click.Parameter, value: str) ->
     "--frames", default="all", show_default=True, metavar="all|uniform:N|stride:N|fps:R", help="Which frames to store."
 )
 @click.option("--segment", "segment_seconds", type=float, metavar="SECONDS", help="Cut videos into pieces.")
+@click.option(
+    "--residual-form",
+    type=click.Choice(["accumulated", "coded", "magnitude"]),
+    default="accumulated",
+    show_default=True,
+    help="Against the warped I-frame (RGB), against the codec's own prediction (luma), or the first one's norm at 1/4.",
+)
 @click.option(
     "--residual-format",
     type=click.Choice(["jpeg", "png"]),
@@ -118,8 +129,8 @@ def extract(source: Path, out: Path | None, manifest: str | None, **choices: obj
     """
     from vidprep.pipelines.extract import Options, Settings, extract
 
-    settings = Settings(**{name: choices.pop(name) for name in ("residual_format", "spectrogram_recipe", "levels")})  # type: ignore[arg-type]
-    choices.pop("layout")
+    names = ("residual_form", "residual_format", "spectrogram_recipe", "levels")
+    settings = Settings(**{name: choices.pop(name) for name in names})  # type: ignore[arg-type]
     options = Options(settings=settings, **{**choices, "num_workers": choices["num_workers"] or 0})  # type: ignore[arg-type]
     out = out or Path(f"{Path(os.path.realpath(source)).name}-shards")
     bar = _Bar()

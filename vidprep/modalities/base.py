@@ -23,6 +23,9 @@ class Settings:
 
     Attributes
     ----------
+    residual_form : {"accumulated", "coded", "magnitude"}
+        RGB against the warped I-picture, luma against the codec's own prediction, or the norm of the first at a
+        quarter of the size.
     residual_format : {"jpeg", "png"}
         JPEG 95 4:4:4 (a training approximation) or PNG (exact but clipped).
     spectrogram_recipe : {"mel", "tbn"}
@@ -30,17 +33,25 @@ class Settings:
         Short sides of the pyramid's levels in pixels.
     """
 
+    residual_form: str = "accumulated"
     residual_format: str = "jpeg"
     spectrogram_recipe: str = "mel"
     levels: tuple[int, ...] = (112,)
 
     def __post_init__(self) -> None:
+        if self.residual_form not in ("accumulated", "coded", "magnitude"):
+            raise UsageError(f"residual_form={self.residual_form}: must be accumulated, coded or magnitude")
         if self.residual_format not in ("jpeg", "png"):
             raise UsageError(f"residual_format={self.residual_format}: must be jpeg or png")
         if self.spectrogram_recipe not in ("mel", "tbn"):
             raise UsageError(f"spectrogram_recipe={self.spectrogram_recipe}: must be mel or tbn")
         if not self.levels or len(set(self.levels)) < len(self.levels) or not all(8 <= n <= 4096 for n in self.levels):
             raise UsageError(f"levels={self.levels}: must be different short sides of 8 to 4096 pixels")
+
+    @property
+    def stored_residual_format(self) -> str:
+        """The format of the residual's pictures; magnitudes have 16 bits, which JPEG does not."""
+        return "png" if self.residual_form == "magnitude" else self.residual_format
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +70,12 @@ class Modality(ABC):
     """
 
     name: ClassVar[str]
-    track: ClassVar[Literal["none", "motion", "residual"]] = "none"
+    from_stream: ClassVar[bool] = True
+    """Whether it can be rebuilt from the video stream alone."""
+    track: Literal["none", "motion", "residual"] = "none"
     """How far frames must be tracked for it."""
+    coded: bool = False
+    """Whether it needs the codec's own prediction."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings

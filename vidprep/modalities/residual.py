@@ -1,4 +1,9 @@
-"""Accumulated residuals, offset by 128 and clipped to eight bits.
+"""Residuals in three forms, as pictures.
+
+``accumulated``: RGB minus the I-picture warped along the motion, offset by 128 and clipped to eight bits.
+``coded``: decoded luma minus the codec's own motion-compensated prediction (MPEG-4 Part 2), stored likewise.
+``magnitude``: the accumulated residual's L2 norm over the channels at a quarter of the size, which is what LNet takes
+(adaptive zoom from motion and residuals), in steps of 1/64.
 
 JPEG 95 4:4:4 is a training approximation; PNG keeps the clipped values exactly. The json says how many values
 were clipped.
@@ -6,8 +11,9 @@ were clipped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +23,10 @@ from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, Settings, numbered
 
 OFFSET = 128
-_SUFFIX = {"jpeg": "jpg", "png": "png"}
+MAGNITUDE_SCALE = 4
+MAGNITUDE_STEPS = 64  # a pixel's norm is at most 255 * sqrt(3) = 441.7, so that it fits into 16 bits
+Stored = tuple[NDArray[Any], int]
+"""A picture [shape=(H, W, C)] and how many of its values were clipped."""
 
 
 def extract(frame: Frame, *, out: NDArray[np.uint8] | None = None) -> tuple[NDArray[np.uint8], int]:
@@ -25,53 +34,107 @@ def extract(frame: Frame, *, out: NDArray[np.uint8] | None = None) -> tuple[NDAr
     return frame.accumulated_residual_uint8(out=out)
 
 
-def encode(residual: NDArray[np.uint8], image_format: str = "jpeg") -> bytes:
-    """Encode an offset residual [shape=(H, W, 3), dtype=uint8] as ``"jpeg"`` or ``"png"``."""
+def extract_coded(frame: Frame, *, out: NDArray[np.uint8] | None = None) -> tuple[NDArray[np.uint8], int]:
+    """Return the coded residual + 128, clipped [shape=(H, W, 1), dtype=uint8], and the number of clipped values."""
+    residual = frame.coded_residual()[..., np.newaxis] + OFFSET
+    clipped = np.clip(residual, 0, 255)
+    return clipped.astype(np.uint8), int(np.count_nonzero(clipped != residual))
+
+
+def extract_magnitude(frame: Frame, *, out: NDArray[np.uint16] | None = None) -> tuple[NDArray[np.uint16], int]:
+    """Return 64 times the magnitude at a quarter of the size [shape=(H/4, W/4, 1), dtype=uint16]; none is clipped."""
+    magnitude = frame.accumulated_residual_magnitude(MAGNITUDE_SCALE)[..., np.newaxis]
+    return np.rint(magnitude * MAGNITUDE_STEPS).astype(np.uint16), 0
+
+
+def encode(residual: NDArray[Any], image_format: str = "jpeg") -> bytes:
+    """Encode an offset residual [shape=(H, W, 3) or (H, W, 1)] as ``"jpeg"`` or ``"png"``."""
     return images.encode_jpeg(residual, "444") if image_format == "jpeg" else images.encode_png(residual)
 
 
 def decode(data: bytes) -> NDArray[np.int16]:
-    """Decode a stored residual [shape=(H, W, 3), dtype=int16, range -128 to 127]."""
-    return images.decode(data).astype(np.int16) - OFFSET
+    """Decode a stored residual [shape=(H, W, 3) or (H, W, 1), dtype=int16, range -128 to 127]."""
+    return restore(images.decode(data))
+
+
+def restore(pictures: NDArray[np.uint8]) -> NDArray[np.int16]:
+    """Take the offset away."""
+    return pictures.astype(np.int16) - OFFSET
+
+
+def restore_magnitude(pictures: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Return magnitudes [dtype=float32, range 0 to 441.7]."""
+    return pictures.astype(np.float32) / np.float32(MAGNITUDE_STEPS)
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One form of residual: what it needs of a frame, how it is stored and read back; magnitudes are always PNG."""
+
+    track: Literal["none", "motion", "residual"]
+    coded: bool
+    extract: Callable[..., Stored]
+    restore: Callable[[NDArray[Any]], NDArray[Any]]
+    facts: Mapping[str, Any]
+
+
+FORMS = {
+    "accumulated": Form("residual", False, extract, restore, {"offset": OFFSET}),
+    "coded": Form("none", True, extract_coded, restore, {"offset": OFFSET}),
+    "magnitude": Form(
+        "residual",
+        False,
+        extract_magnitude,
+        restore_magnitude,
+        {"scale": f"1/{MAGNITUDE_SCALE}", "steps_per_unit": MAGNITUDE_STEPS},
+    ),
+}
+SUFFIXES = {"jpeg": "jpg", "png": "png"}
 
 
 class Residual(Modality):
-    """Entries ``residual.000000.jpg`` (or ``.png``), ..., one for each stored frame; I-frames hold zeros."""
+    """Entries ``residual.000000.jpg`` (or ``.png``), ..., one for each stored frame."""
 
     name = "residual"
-    track = "residual"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._buffer: NDArray[np.uint8] | None = None
+        self._form = FORMS[settings.residual_form]
+        self.track = self._form.track
+        self.coded = self._form.coded
+        self._format = settings.stored_residual_format
+        self._buffer: NDArray[Any] | None = None
         self._num_clipped = self._num_values = 0
 
     def add(self, frame: Frame, position: int | None) -> Iterator[Entry]:
         """Yield the residual of a stored frame."""
         if position is None:
             return
-        self._buffer, num_clipped = extract(frame, out=self._buffer)
+        self._buffer, num_clipped = self._form.extract(frame, out=self._buffer)
         self._num_clipped += num_clipped
         self._num_values += self._buffer.size
-        image_format = self.settings.residual_format
-        yield f"residual.{position:06d}.{_SUFFIX[image_format]}", encode(self._buffer, image_format)
+        yield f"residual.{position:06d}.{SUFFIXES[self._format]}", encode(self._buffer, self._format)
 
     def facts(self) -> dict[str, Any]:
-        """Return the format, the offset and the share of clipped values."""
-        exact = self.settings.residual_format == "png"
+        """Return the form, the format, what restores the values, and the share of clipped ones."""
+        exact = self._format == "png"
         kept = {} if exact else {"quality": images.QUALITY, "subsampling": "4:4:4"}
         return {
-            "format": self.settings.residual_format,
+            "format": self._format,
             **kept,
-            "form": "accumulated",
-            "offset": OFFSET,
+            "form": self.settings.residual_form,
+            **self._form.facts,
             "exact_within_clipping": exact,
             "num_clipped": self._num_clipped,
             "clipped_share": self._num_clipped / max(self._num_values, 1),
         }
 
     @staticmethod
-    def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.int16] | None:
-        """Return the stored residuals [shape=(T, H, W, 3), dtype=int16, range -128 to 127]."""
+    def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[Any] | None:
+        """Return the stored residuals of any form [shape=(T, H, W, C)].
+
+        Accumulated: C is 3, dtype=int16, range -128 to 127. Coded: C is 1, the same type and range. Magnitude: C is 1,
+        H and W are a quarter, dtype=float32, range 0 to 441.7.
+        """
         pictures = images.decode_all(numbered(entries, "residual"))
-        return None if pictures is None else pictures.astype(np.int16) - OFFSET
+        return None if pictures is None else FORMS[facts["residual"]["form"]].restore(pictures)

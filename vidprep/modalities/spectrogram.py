@@ -86,6 +86,7 @@ class Spectrogram(Modality):
     """Entry ``spectrogram.npy``; none for a video without audio."""
 
     name = "spectrogram"
+    from_stream = False
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)

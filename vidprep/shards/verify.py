@@ -231,20 +231,46 @@ def _fact_faults(
 
 
 def _expected_entries(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> set[str]:
+    if recipe["layout"] == "bitstream":
+        return _always(facts, recipe) | {facts["packets"]["entry"]}
     kinds = {
         "rgb": ["rgb.{:06d}.jpg"],
         "residual": [f"residual.{{:06d}}.{_SUFFIX[recipe['residual_format']]}"],
         "pyramid": [f"rgb{level}.{{:06d}}.jpg" for level in recipe["levels"]],
     }
     patterns = [pattern for name in recipe["modalities"] for pattern in kinds.get(name, [])]
-    names = {pattern.format(i) for pattern in patterns for i in range(len(facts["frame_indices"]))} | {"json"}
-    names |= {"cls"} if len(facts["labels"]) == 1 else set()
+    names = {pattern.format(i) for pattern in patterns for i in range(len(facts["frame_indices"]))}
     names |= {"motion.npz"} if "motion" in recipe["modalities"] else set()
-    return names | ({"spectrogram.npy"} if "spectrogram" in recipe["modalities"] and facts["has_audio"] else set())
+    return names | _always(facts, recipe)
+
+
+def _always(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> set[str]:
+    """Return the entries that both layouts have."""
+    sounds = "spectrogram" in recipe["modalities"] and facts["has_audio"]
+    return {"json"} | ({"cls"} if len(facts["labels"]) == 1 else set()) | ({"spectrogram.npy"} if sounds else set())
+
+
+def _packet_faults(sample: Sample, facts: Mapping[str, Any]) -> Iterator[str]:
+    """Check the packet table: one picture for each frame, packets one behind the other to the stream's end."""
+    packets = facts["packets"]
+    end = packets["num_header_bytes"]
+    for offset, size in zip(packets["offset_bytes"], packets["num_bytes"], strict=True):
+        if offset != end or size < 0:
+            yield f"packets: offset_bytes={offset}, num_bytes={size}: the packet before ends at {end}"
+            return
+        end += size
+    length = len(sample.entries.get(packets["entry"], b""))
+    if end != length:
+        yield f"packets: they end at byte {end} of {length} in {packets['entry']}"
+    shown = sorted(index for index in packets["display_index"] if index is not None and index >= 0)
+    if shown != list(range(facts["num_frames"])):
+        yield f"packets: display_index, {len(shown)} pictures; num_frames={facts['num_frames']}"
 
 
 def _array_faults(sample: Sample, facts: Mapping[str, Any]) -> Iterator[str]:
     try:
+        if "packets" in facts:
+            yield from _packet_faults(sample, facts)
         if "motion.npz" in sample.entries:
             with np.load(io.BytesIO(sample.entries["motion.npz"])) as arrays:
                 num_blocks = arrays["num_blocks"]

@@ -224,7 +224,12 @@ def _pack(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tuple[li
         pts_seconds=[round(time, 6) for time in packed.pts_seconds],
         stored=[inside[i] for i in chosen],
         size=(stream.metadata.width, stream.metadata.height),
-        facts={"packets": {"entry": packed.entry, **packed.facts()}},
+        facts={
+            "motion_exact": packed.motion_exact,
+            "num_dropped_frames": packed.num_dropped_frames,
+            "num_repaired_times": packed.num_repaired_times,
+            "packets": {"entry": packed.entry, **packed.facts()},
+        },
     )
     _check_duration(timeline)
     sample.add(packed.entry, packed.data)

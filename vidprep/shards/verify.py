@@ -254,17 +254,17 @@ def _packet_faults(sample: Sample, facts: Mapping[str, Any]) -> Iterator[str]:
     """Check the packet table: one picture for each frame, packets one behind the other to the stream's end."""
     packets = facts["packets"]
     end = packets["num_header_bytes"]
-    for offset, size in zip(packets["offset_bytes"], packets["num_bytes"], strict=True):
+    for offset, size in zip(packets["offsets"], packets["sizes"], strict=True):
         if offset != end or size < 0:
-            yield f"packets: offset_bytes={offset}, num_bytes={size}: the packet before ends at {end}"
+            yield f"packets: offset={offset}, size={size}: the packet before ends at {end}"
             return
         end += size
     length = len(sample.entries.get(packets["entry"], b""))
     if end != length:
         yield f"packets: they end at byte {end} of {length} in {packets['entry']}"
-    shown = sorted(index for index in packets["display_index"] if index is not None and index >= 0)
+    shown = sorted(index for index in packets["display_indices"] if index is not None)
     if shown != list(range(facts["num_frames"])):
-        yield f"packets: display_index, {len(shown)} pictures; num_frames={facts['num_frames']}"
+        yield f"packets: display_indices, {len(shown)} pictures; num_frames={facts['num_frames']}"
 
 
 def _array_faults(sample: Sample, facts: Mapping[str, Any]) -> Iterator[str]:

@@ -48,7 +48,7 @@ class Slice:
     ----------
     kind : {"I", "P", "B"}
     has_default_references : bool
-        One reference a list at most, in the default order, and the reference decoded last is kept.
+        One reference a list at most, the first of the default order, and the reference decoded last is kept.
     order : int or None
         Place in display order, modulo ``2**num_order_bits``; None where it is not counted.
     """
@@ -231,7 +231,7 @@ def _read_place(
 
 
 def _read_references(reader: BitReader, sequence: Sequence, pictures: Pictures, kind: str, *, is_field: bool) -> bool:
-    """Read up to the marking of pictures; return whether each list holds one reference in the default order."""
+    """Read up to the marking of pictures; return whether each list holds one reference, the default order's first."""
     if kind == "I":
         return True
     if kind == "B":
@@ -241,13 +241,21 @@ def _read_references(reader: BitReader, sequence: Sequence, pictures: Pictures, 
     if reader.bits(1):
         counts = [reader.unsigned() + 1 for _ in range(num_lists)]
     for _ in range(num_lists):
-        if reader.bits(1):
+        if reader.bits(1) and not (kind == "P" and _puts_last_first(reader)):
             return False
     if is_field or max(counts) > 1:
         return False
     if pictures.is_weighted[kind]:
         _skip_weights(reader, sequence, num_lists)
     return True
+
+
+def _puts_last_first(reader: BitReader) -> bool:
+    """Read changes to a list's order; return whether it still begins with the reference decoded last."""
+    is_last_first = reader.unsigned() == 0 and reader.unsigned() == 0  # one less than its number
+    while is_last_first and reader.unsigned() != 3:
+        reader.unsigned()
+    return is_last_first
 
 
 def _skip_weights(reader: BitReader, sequence: Sequence, num_lists: int) -> None:

@@ -196,8 +196,8 @@ class Video:
         is_interlaced = log.has_fields if self.metadata.codec == "h264" else picture.interlaced_frame
         if vectors and is_interlaced:
             raise UnsupportedError(
-                f"pts_seconds={picture.time} in {self.name}: the picture is interlaced, and vectors of fields can't be "
-                "told from those of frames; transcode it (--codec mpeg4), or leave out motion and residual"
+                f"interlaced=true at pts_seconds={picture.time} in {self.name}: vectors of fields can't be told from "
+                "those of frames; transcode it (--codec mpeg4), or leave out motion and residual"
             )
         of_mpeg4 = self.metadata.codec == "mpeg4" and picture.pict_type in (PictureType.B, PictureType.S)
         self.motion_exact &= log.motion_exact and not (of_mpeg4 or is_interlaced)

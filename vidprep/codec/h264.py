@@ -47,6 +47,11 @@ class References:
         self._gap = 0  # from the anchor before that, in counts of display order
         self.configure(extradata)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether an I-frame was read."""
+        return self._picture is not None
+
     def configure(self, extradata: bytes) -> None:
         """Take over the parameter sets of a configuration."""
         if extradata[:1] != b"\x01":
@@ -71,7 +76,7 @@ class References:
         kind = unit[0] & 31 if unit else 0
         if kind in (PARAMETERS_OF_SEQUENCE, PARAMETERS_OF_PICTURES):
             self._sets.add(unit)
-        elif kind in SLICES and (self._picture is not None or picture_kind(unit) == "I"):
+        elif kind in SLICES and (self.has_begun or picture_kind(unit) == "I"):
             try:
                 self._follow(self._sets.slice_of(unit))
             except (EOFError, LookupError):

@@ -47,8 +47,9 @@ class PacketLog:
 
     @property
     def motion_exact(self) -> bool:
-        """False once an H.264 packet held vectors that may mean one of several pictures."""
-        return self._references is None or self._references.are_exact
+        """Ask when a picture is out: False if an H.264 packet held vectors that may mean one of several pictures."""
+        references = self._references
+        return references is None or (references.has_begun and references.are_exact)
 
     @property
     def has_fields(self) -> bool:

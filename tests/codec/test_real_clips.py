@@ -61,7 +61,6 @@ class TestCodecs:
         assert facts.start_seconds == pytest.approx(expected.first_seconds, abs=1e-6)
         assert facts.has_audio == expected.has_audio
         assert facts.rotation_degrees % 360 == expected.rotation_degrees
-        assert facts.motion_exact == expected.motion_exact
 
     @pytest.mark.parametrize("name", SMALL)
     def test_frames(self, shared: Path, name: str) -> None:

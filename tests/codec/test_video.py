@@ -404,7 +404,6 @@ class TestMetadata:
         assert facts.pixel_format == "yuv420p"
         assert facts.fps == pytest.approx(29.97, abs=0.01)
         assert facts.has_audio
-        assert facts.motion_exact
         assert (facts.sample_aspect_ratio, facts.rotation_degrees, facts.start_seconds) == (1.0, 0, 0.0)
         write_video(tmp_path / "b.avi", frames)
         facts = Video(tmp_path / "b.avi").metadata

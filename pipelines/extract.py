@@ -76,7 +76,11 @@ def extract(
         options.modalities,
         options.settings,
         Selection.parse(options.frames),
-        {"segment_seconds": options.segment_seconds, "shard_bytes": options.shard_bytes},
+        {
+            "segment_seconds": options.segment_seconds,
+            "shard_bytes": options.shard_bytes,
+            "decode_errors": options.decode_errors,
+        },
     )
     dataset = describe_dataset(found)
     try:
@@ -124,6 +128,7 @@ class _Run:
             modalities=options.modalities,
             settings=options.settings,
             selection=Selection.parse(options.frames),
+            keep_damaged=options.decode_errors == "keep",
             description=dict(plan.recipe),
         )
         self.index = self._finished()
@@ -227,6 +232,7 @@ class _Run:
             statuses = load_statuses(self.out, shard.name)
             summary.failed += [status for status in statuses if status.error is not None]
             summary.num_inexact += sum(not status.facts.get("motion_exact", True) for status in statuses)
+            summary.num_damaged += sum(status.facts.get("decode_errors", 0) > 0 for status in statuses)
         return summary
 
 

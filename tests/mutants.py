@@ -11,8 +11,8 @@ from typing import Any
 
 import av
 import numpy as np
-
 from reference import busy_frames
+
 from vidprep.codec.writer import write_video
 
 Rng = np.random.Generator

@@ -188,8 +188,8 @@ def _show_summary(summary: Summary) -> None:
         )
     if summary.num_damaged:
         click.echo(
-            f"warning: decode_errors>0 for {summary.num_damaged} videos: their decoders reported damage, pictures may be "
-            "wrong or missing; get them anew, or leave them out by their json",
+            f"warning: decode_errors>0 for {summary.num_damaged} videos: their decoders reported damage, pictures may "
+            "be wrong or missing; get them anew, or leave them out by their json",
             err=True,
         )
     if summary.failed:

@@ -67,8 +67,6 @@ def measure_seconds(container: InputContainer, stream: av.VideoStream, name: str
     """Return when the last packet ends, by reading all of them, or up to ``at_most``; 0.0 without timestamps."""
     end = 0.0
     for packet in Damage(name, keep=True).each(container.demux(stream)):  # damage shows when all is decoded
-        if packet is None:
-            break
         duration = seconds_of(packet.duration, packet.time_base) or 0.0
         begin = packet_seconds(packet)
         end = end + duration if begin is None else max(end, begin + duration)  # a raw stream has no timestamps

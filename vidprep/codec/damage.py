@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import errno
+import mmap
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import av
 import av.logging
 
 from vidprep.errors import DecodeError
 
-Item = TypeVar("Item")
+Packet = TypeVar("Packet")
 Result = TypeVar("Result")
+
+_PLENTY_BYTES = 256 << 20  # more than a sound packet or picture needs
+
+_END: Any = object()
 
 if av.logging.get_level() is None:
     av.logging.set_level(av.logging.PANIC)  # prints nothing, but lets errors be counted
@@ -74,18 +80,41 @@ class Damage:
         finally:
             self.is_logged |= _num_logged() > before
 
-    def each(self, items: Iterable[Item]) -> Iterator[Item | None]:
-        """Yield packets; where the container can't be read on, a None, which makes a decoder give what it holds."""
-        iterator, end = iter(items), object()
-        while (item := self.attempt(lambda: next(iterator, end))) is not end:
-            yield item  # type: ignore[misc]
-            if item is None:
+    def each(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+        """Yield packets; where the container can't be read on, an empty one makes the decoder give what it holds."""
+        iterator = iter(packets)
+        last = None
+        while (packet := self.attempt(partial(next, iterator, _END))) is not _END:
+            if packet is None:
+                yield from _flush(last)
                 return
+            last = packet
+            yield packet
+
+
+def _flush(last: Any) -> list[Any]:
+    if last is None or last.time_base is None:
+        return []
+    packet: Any = av.Packet()
+    packet.time_base = last.time_base  # without one, times are no numbers
+    return [packet]
 
 
 def is_of_machine(error: av.FFmpegError) -> bool:
-    """Tell whether an error is about memory or disk, not about the input."""
-    return error.errno in (errno.ENOMEM, errno.ENOSPC, errno.EIO)
+    """Tell whether an error is about memory or disk, not about the input.
+
+    A damaged input may ask for gigabytes for one packet or picture: memory lacks only where a plain amount can't be
+    had either.
+    """
+    return error.errno in (errno.ENOSPC, errno.EIO) or (error.errno == errno.ENOMEM and not _has_memory())
+
+
+def _has_memory() -> bool:
+    try:
+        mmap.mmap(-1, _PLENTY_BYTES).close()  # reserved, not touched
+    except OSError:
+        return False
+    return True
 
 
 def refusal(name: str, error: av.FFmpegError) -> DecodeError:

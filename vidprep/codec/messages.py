@@ -32,13 +32,16 @@ def num_decode_errors(messages: str) -> int:
     return max(num_reports, int(any(_ERROR.search(line) for line in lines)))
 
 
-def error_of(name: str, status: int, messages: str) -> Exception:
-    """Return the error for a command that ended with another status than 0."""
+def error_of(name: str, status: int, messages: str) -> Exception | None:
+    """Return the error for a command that failed, or that went on although the machine failed it."""
+    lines = [line for line in messages.splitlines() if line.strip()]
     if _NO_SPACE in messages or status == -signal.SIGXFSZ:
         return OSError(errno.ENOSPC, _NO_SPACE, name)
-    if any(words in messages for words in _NO_MEMORY):
+    # A reader that lacks memory was asked by a damaged file for a packet of gigabytes.
+    if any(words in line for words in _NO_MEMORY for line in lines if not line.startswith("[in#")):
         return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), name)
-    lines = [line for line in messages.splitlines() if line.strip()]
+    if not status:
+        return None
     lines = [line for line in lines if _ERROR.search(line)] or lines
     reason = re.sub(r" @ 0x[0-9a-f]+", "", _ERROR.sub("", lines[0])) if lines else "no message"  # as in every run
     if status < 0:

@@ -34,7 +34,7 @@ def set_up(context: av.VideoCodecContext, *, vectors: bool) -> None:
 
 
 def decode(
-    packets: Iterable[Packet], decode_packet: Callable[[Packet | None], list[av.VideoFrame]], damage: Damage
+    packets: Iterable[Packet], decode_packet: Callable[[Packet], list[av.VideoFrame]], damage: Damage
 ) -> Iterator[av.VideoFrame]:
     """Decode packets to pictures of one size, in display order.
 
@@ -48,7 +48,7 @@ def decode(
     """
     size, name = None, damage.name
     for packet in damage.each(packets):
-        if packet is not None and packet.is_corrupt:
+        if packet.is_corrupt:
             seconds = packet_seconds(packet)
             damage.report(DecodeError(f"pts_seconds={seconds} in {name}: the packet is damaged or cut; {_CURE}"))
         for picture in damage.attempt(partial(decode_packet, packet)) or ():

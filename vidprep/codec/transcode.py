@@ -173,8 +173,9 @@ def transcode(
         result = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=messages, pass_fds=pipes, check=False
         )
-        if result.returncode:
-            raise error_of(video.name, result.returncode, _read(messages))
+        error = error_of(video.name, result.returncode, _read(messages))
+        if error is not None:
+            raise error
         frame_times = _parse_times(_read(kept), video.metadata.fps)
         num_dropped_frames = sum(_is_wanted(pts, bounds) for pts in _parse_pts(_read(decoded))) - len(frame_times)
         if not frame_times:

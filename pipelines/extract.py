@@ -80,6 +80,7 @@ def extract(
             "layout": options.layout,
             "segment_seconds": options.segment_seconds,
             "shard_bytes": options.shard_bytes,
+            "decode_errors": options.decode_errors,
         },
     )
     dataset = describe_dataset(found)
@@ -129,6 +130,7 @@ class _Run:
             modalities=options.modalities,
             settings=options.settings,
             selection=Selection.parse(options.frames),
+            keep_damaged=options.decode_errors == "keep",
             description=dict(plan.recipe),
         )
         self.index = self._finished()
@@ -234,6 +236,7 @@ class _Run:
             summary.failed += [status for status in statuses if status.error is not None]
             if stores_motion:
                 summary.num_inexact += sum(not status.facts.get("motion_exact", True) for status in statuses)
+            summary.num_damaged += sum(status.facts.get("decode_errors", 0) > 0 for status in statuses)
         return summary
 
 

@@ -32,6 +32,7 @@ class Options:
     num_workers: int = 0  # 0: one for each core
     engine: str = "local"
     timeout_seconds: float = 600.0
+    decode_errors: str = "fail"  # fail | keep
     overwrite: bool = False
     retry_failed: bool = False
 
@@ -51,6 +52,8 @@ class Options:
             raise UsageError(f"workers={self.num_workers}: must be positive, or 0 for one a core")
         if not self.timeout_seconds > 0:  # so written, nan is refused too
             raise UsageError(f"timeout={self.timeout_seconds}: must be a positive number of seconds")
+        if self.decode_errors not in ("fail", "keep"):
+            raise UsageError(f"decode_errors={self.decode_errors}: must be fail or keep")
         if self.engine not in ENGINES:
             raise UsageError(f"engine={self.engine}: must be one of {', '.join(ENGINES)}")
 
@@ -85,6 +88,8 @@ class Summary:
         The videos without a sample, with their reasons.
     num_inexact : int
         Samples whose vectors are not quite those of the stream (``motion_exact: false``).
+    num_damaged : int
+        Samples whose decoders reported errors (``decode_errors`` is not 0).
     num_ignored : int
         Files in the source that are no videos.
     """
@@ -96,5 +101,6 @@ class Summary:
     num_resumed: int = 0
     num_shards: int = 0
     num_inexact: int = 0
+    num_damaged: int = 0
     num_ignored: int = 0
     failed: list[Status] = field(default_factory=list)

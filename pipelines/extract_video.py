@@ -45,6 +45,8 @@ class Job:
         Store arrays, or the stream itself, from which the reader makes them.
     modalities : tuple of str
         Names in MODALITIES.
+    keep_damaged : bool
+        Keep a damaged video as far as it decodes, and say so in its sample.
     """
 
     root: Path
@@ -55,6 +57,7 @@ class Job:
     modalities: tuple[str, ...]
     settings: Settings
     selection: Selection
+    keep_damaged: bool = False
     description: dict[str, Any] = field(default_factory=dict)
 
 
@@ -93,7 +96,7 @@ def _extract(job: Job, planned: PlanRow, sample: SampleWriter) -> Status:
     row = planned.row
     source_path = job.root / row["path"]
     span = Span(row["start_seconds"], row["end_seconds"])
-    with Video(source_path) as source:
+    with Video(source_path, keep_damaged=job.keep_damaged) as source:
         if job.description.get("segment_seconds") is not None and span == Span():
             raise UnsupportedError(
                 "start_seconds=none: this video could not be read when the plan was made, so it is not cut into "
@@ -124,6 +127,7 @@ def _extract(job: Job, planned: PlanRow, sample: SampleWriter) -> Status:
             "duration_seconds": timeline.duration_seconds,
             "has_audio": facts["has_audio"],
             "motion_exact": facts["motion_exact"],
+            "decode_errors": facts["decode_errors"],
             "labels": row["labels"],
         },
     )
@@ -290,6 +294,7 @@ def _facts(
         "video_start_seconds": source.metadata.start_seconds,
         "has_audio": source.metadata.has_audio,
         "motion_exact": stream.motion_exact,
+        "decode_errors": sum(video.num_decode_errors for video in {source, stream}),
         "num_dropped_frames": stream.num_dropped_frames,
         "num_repaired_times": stream.num_repaired_times,
         "source": asdict(source.metadata),

@@ -65,6 +65,7 @@ def facts_of(row: PlanRow) -> dict[str, Any]:
         "pts_seconds": [0.0, 0.04, 0.08, 0.12],
         "has_audio": row.key.startswith("clip"),
         "motion_exact": row.key != "nolabel",
+        "decode_errors": 2 if row.key == "nolabel" else 0,
         "motion": {"num_blocks": 5},
         "spectrogram": {"num_bins": 4, "num_columns": 7},
         "recipe": RECIPE,
@@ -109,6 +110,7 @@ def status_of(row: PlanRow, sample: SampleWriter | None) -> Status:
         "duration_seconds": 0.12,
         "has_audio": row.key.startswith("clip"),
         "motion_exact": row.key != "nolabel",
+        "decode_errors": 2 if row.key == "nolabel" else 0,
         "labels": row.row["labels"],
     }
     return Status(row.key, path, num_bytes=sample.num_bytes, num_frames=3, facts=facts)

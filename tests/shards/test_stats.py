@@ -30,6 +30,7 @@ def test_figures_against_hand_counts(make_shards: Make) -> None:
     assert stats.samples_by_class == {"a": 4 + 1, "b": 3 + 1 + 3, "c": 0}  # the segment shows both
     assert stats.num_with_audio == 7
     assert stats.num_motion_inexact == 1
+    assert stats.num_damaged == 1
     assert sum(stats.failures.values()) == 4
 
 
@@ -133,6 +134,7 @@ MADE: dict[str, Any] = {
     "samples_by_class": {"ApplyEyeMakeup": 145, "Archery": 120, "Biking": 0, "YoYo": 128},
     "num_with_audio": 6836,
     "num_motion_inexact": 0,
+    "num_damaged": 0,
     "failures": {"FILE: damaged": 3, "duration_seconds=N: too long": 1},
 }
 
@@ -144,6 +146,7 @@ frames            2,484,199
 hours             27.00
 with audio        6,836 (51 %)
 motion not exact  0 (0 %)
+decode errors     0 (0 %)
 bytes             250.0 GB
   rgb              100.0 GB   40.0 %
   residual          75.0 GB   30.0 %
@@ -168,6 +171,7 @@ def test_a_table_without_classes_splits_and_failures() -> None:
     assert text.splitlines()[5:] == [
         "with audio        0 (0 %)",
         "motion not exact  0 (0 %)",
+        "decode errors     0 (0 %)",
         "bytes             0 B",
         "failed            0",
     ]

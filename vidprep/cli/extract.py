@@ -120,6 +120,13 @@ def _levels(_context: click.Context, _parameter: click.Parameter, value: str) ->
     metavar="SECONDS",
     help="Time that one video may take.",
 )
+@click.option(
+    "--decode-errors",
+    type=click.Choice(["fail", "keep"]),
+    default="fail",
+    show_default=True,
+    help="A damaged video fails, or is kept as far as it decodes.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try the failed videos again and rewrite their shards.")
 @click.option("--overwrite", is_flag=True, help="Remove the shards that are there and begin anew.")
 def extract(source: Path, out: Path | None, manifest: str | None, **choices: object) -> None:
@@ -188,6 +195,12 @@ def _show_summary(summary: Summary) -> None:
         click.echo(
             f"warning: motion_exact=false for {summary.num_inexact} videos: their vectors may refer to several "
             "pictures (H.264), lack B-frames or stand for global motion (MPEG-4); --codec mpeg4 makes them exact",
+            err=True,
+        )
+    if summary.num_damaged:
+        click.echo(
+            f"warning: decode_errors>0 for {summary.num_damaged} videos: their decoders reported damage, pictures may "
+            "be wrong or missing; get them anew, or leave them out by their json",
             err=True,
         )
     if summary.failed:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import av
 import numpy as np
 from av.container import InputContainer
 from numpy.typing import NDArray
+
+from vidprep.codec.damage import Damage
 
 _GAP_SECONDS = 0.1  # containers round timestamps, and some encoders prime the first frames
 _MAX_GAP_SECONDS = 300.0  # as long as a sample may be
@@ -32,14 +36,14 @@ class Audio:
 
 
 def decode_audio(
-    container: InputContainer, stream: av.AudioStream, sample_rate_hz: int, end: float | None
+    container: InputContainer, stream: av.AudioStream, sample_rate_hz: int, end: float | None, damage: Damage
 ) -> tuple[NDArray[np.float32], float]:
     """Decode to mono at a wanted rate, up to ``end`` seconds; return the samples and the time of the first.
 
     Gaps in the timestamps are filled with silence, so that what follows keeps its time.
     """
     track = _Track(sample_rate_hz)
-    for frame in container.decode(stream):
+    for frame in _decode(container, stream, damage):
         time = frame.time if frame.pts is not None else None
         if end is not None and time is not None and time >= end + _TAIL_SECONDS:
             break
@@ -48,6 +52,11 @@ def decode_audio(
     samples = np.concatenate(track.parts).astype(np.float32) if track.parts else np.empty(0, np.float32)
     samples *= 2.0**-31
     return samples, track.first or 0.0
+
+
+def _decode(container: InputContainer, stream: av.AudioStream, damage: Damage) -> Iterator[av.AudioFrame]:
+    for packet in damage.each(container.demux(stream)):
+        yield from damage.attempt(partial(stream.decode, packet)) or ()
 
 
 def cut_audio(

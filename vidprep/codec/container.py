@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import av
 from av.container import InputContainer
 from av.stream import Disposition
 
+from vidprep.codec.damage import Damage, is_of_machine, refusal
 from vidprep.codec.pictures import packet_seconds, seconds_of
 from vidprep.errors import DecodeError
 
@@ -63,10 +63,10 @@ def has_index(container: InputContainer) -> bool:
     return not container.format.flags & _NO_INDEX
 
 
-def measure_seconds(container: InputContainer, stream: av.VideoStream, at_most: float) -> float:
+def measure_seconds(container: InputContainer, stream: av.VideoStream, name: str, at_most: float) -> float:
     """Return when the last packet ends, by reading all of them, or up to ``at_most``; 0.0 without timestamps."""
     end = 0.0
-    for packet in container.demux(stream):
+    for packet in Damage(name, keep=True).each(container.demux(stream)):  # damage shows when all is decoded
         duration = seconds_of(packet.duration, packet.time_base) or 0.0
         begin = packet_seconds(packet)
         end = end + duration if begin is None else max(end, begin + duration)  # a raw stream has no timestamps
@@ -91,11 +91,9 @@ def decoding(name: str) -> Iterator[None]:
     try:
         yield
     except av.FFmpegError as error:
-        if error.errno in (errno.ENOMEM, errno.ENOSPC, errno.EIO):
+        if is_of_machine(error):
             raise
-        raise DecodeError(
-            f"{name}: {error.strerror}; the file is damaged, or no video of a known kind: get it anew or remove it"
-        ) from error
+        raise refusal(name, error) from error
 
 
 def _check_file(path: Path) -> None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import av
 from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
+from vidprep.codec.damage import Damage
 from vidprep.codec.frame import Frame
 from vidprep.errors import DecodeError, UnsupportedError
 
 PICTURE_TYPES = {PictureType.I: "I", PictureType.P: "P", PictureType.B: "B", PictureType.S: "P", PictureType.SI: "I",
                  PictureType.SP: "P", PictureType.BI: "B"}  # fmt: skip
 """The letter of each kind of picture; those that no codec here knows count as P."""
+
+_CURE = "get the file anew, or keep it as far as it decodes (--decode-errors keep)"
 
 if TYPE_CHECKING:
     Packet = av.Packet[av.VideoStream]
@@ -30,26 +34,26 @@ def set_up(context: av.VideoCodecContext, *, vectors: bool) -> None:
 
 
 def decode(
-    packets: Iterable[Packet], decode_packet: Callable[[Packet], Iterable[av.VideoFrame]], name: str
+    packets: Iterable[Packet], decode_packet: Callable[[Packet], list[av.VideoFrame]], damage: Damage
 ) -> Iterator[av.VideoFrame]:
     """Decode packets to pictures of one size, in display order.
 
     Raises
     ------
     DecodeError
-        If a packet was cut short or damaged on its way, or a picture is damaged.
+        If a packet was cut short or damaged on its way or is refused, or a picture is damaged; unless
+        ``damage`` counts this.
     UnsupportedError
         If the size changes.
     """
-    size = None
-    for packet in packets:
+    size, name = None, damage.name
+    for packet in damage.each(packets):
         if packet.is_corrupt:
-            raise DecodeError(
-                f"pts_seconds={packet_seconds(packet)} in {name}: the packet is damaged or cut; get the file anew"
-            )
-        for picture in decode_packet(packet):
+            seconds = packet_seconds(packet)
+            damage.report(DecodeError(f"pts_seconds={seconds} in {name}: the packet is damaged or cut; {_CURE}"))
+        for picture in damage.attempt(partial(decode_packet, packet)) or ():
             if picture.is_corrupt:
-                raise DecodeError(f"pts_seconds={picture.time} in {name}: the frame is damaged; get the file anew")
+                damage.report(DecodeError(f"pts_seconds={picture.time} in {name}: the frame is damaged; {_CURE}"))
             size = size or (picture.width, picture.height)
             if (picture.width, picture.height) != size:
                 raise UnsupportedError(

@@ -8,8 +8,9 @@ import av
 from av.container import InputContainer
 
 from vidprep.codec.container import decoding
+from vidprep.codec.damage import Damage
 from vidprep.codec.metadata import VideoMetadata
-from vidprep.codec.pictures import seconds_of
+from vidprep.codec.pictures import decode, seconds_of
 from vidprep.errors import DecodeError
 
 
@@ -38,8 +39,8 @@ def read_metadata(container: InputContainer, stream: av.VideoStream, rotation_de
 def rotation_of(container: InputContainer, stream: av.VideoStream, name: str) -> int:
     """Return by how many degrees a player turns the picture, counter-clockwise; the first frame knows."""
     stream.codec_context.thread_count = 1
-    with decoding(name):
-        first = next(container.decode(stream), None)
+    with decoding(name):  # damage shows again when all is read; until then any picture will do
+        first = next(decode(container.demux(stream), stream.decode, Damage(name, keep=True)), None)
     if first is None:
         raise DecodeError(f"num_frames=0 in {name}: no frame could be decoded; the file is damaged or cut")
     return first.rotation

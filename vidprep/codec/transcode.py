@@ -7,11 +7,8 @@ depend on their number; parallelism is over videos.
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import shutil
-import signal
 import subprocess
 import tempfile
 from contextlib import ExitStack
@@ -24,6 +21,7 @@ import ffmpeg
 import imageio_ffmpeg
 
 from vidprep.codec.container import CONTAINERS
+from vidprep.codec.messages import LOG_LEVEL, error_of, num_decode_errors
 from vidprep.codec.timing import repair_times
 from vidprep.codec.video import Video
 from vidprep.errors import DecodeError, TranscodeError, UnsupportedError, UsageError
@@ -41,8 +39,6 @@ _ENCODERS: dict[str, dict[str, object]] = {
 }
 DEFAULT_SIZE, DEFAULT_GOP = "340x256", 12
 _PIXEL_FORMAT = "yuv420p"
-_NO_SPACE = "No space left on device"
-_NO_MEMORY = ("Cannot allocate memory", "Resource temporarily unavailable")
 _SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
 _TICKS = 1_000_000  # a second; times are compared and kept in whole microseconds
 _SOURCE = "source"  # stands for the path, since ffmpeg-python takes no name that is not valid UTF-8
@@ -152,13 +148,13 @@ def transcode(
     Returns
     -------
     Video
-        The encoded stream, with the presentation times (seconds) that the source's own decoding gave. Closing it
-        frees the buffer.
+        The encoded stream, with the presentation times (seconds) that the source's own decoding gave and the damage
+        that ffmpeg reported. Closing it frees the buffer.
 
     Raises
     ------
     DecodeError
-        If ffmpeg finds the source damaged.
+        If ffmpeg finds the source damaged, and the video does not keep what is damaged.
     OSError
         If the folder's disk is full.
     """
@@ -175,8 +171,9 @@ def transcode(
         result = subprocess.run(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=messages, pass_fds=(kept.fileno(),), check=False
         )
-        if result.returncode:
-            raise _error(video.name, result.returncode, _read(messages))
+        error = error_of(video.name, result.returncode, _read(messages))
+        if error is not None:
+            raise error
         frame_times = _parse_times(_read(kept), video.metadata.fps)
         if not frame_times:
             next(video.frames(vectors=False, start_seconds=start_seconds, end_seconds=end_seconds))  # or says why not
@@ -186,6 +183,7 @@ def transcode(
             container_format=_FORMATS[recipe.codec],
             frame_times=frame_times,
             num_dropped_frames=_num_dropped(video, start_seconds),
+            num_decode_errors=num_decode_errors(_read(messages)),
         )
         until_open.pop_all()  # from here on the returned Video closes it
     return encoded
@@ -248,7 +246,8 @@ def _command(video: Video, recipe: Recipe, size: tuple[int, int], pipe: int, bou
         "fflags": "+bitexact",
         "format": _FORMATS[recipe.codec],
     }
-    flags = ("-xerror", "-copyts", "-filter_threads", "1", "-nostdin", "-hide_banner", "-loglevel", "error")
+    damage = ("-max_error_rate", "1") if video.keep_damaged else ("-xerror",)
+    flags = (*damage, "-copyts", "-filter_threads", "1", "-nostdin", "-hide_banner", "-loglevel", LOG_LEVEL)
     command = graph.output("pipe:1", **arguments).global_args(*flags).compile(cmd=ffmpeg_path())
     return [f"file:{video.source}" if part == _SOURCE else str(part) for part in command]
 
@@ -283,15 +282,3 @@ def _parse_pts(printed: str) -> list[int | None]:
 def _parse_times(printed: str, fps: float) -> list[float]:
     times = (None if pts is None else pts / _TICKS for pts in _parse_pts(printed))
     return [time for time, _ in repair_times(times, 1 / fps if fps else 0.04, window=1)]
-
-
-def _error(name: str, status: int, messages: str) -> Exception:
-    if _NO_SPACE in messages or status == -signal.SIGXFSZ:
-        return OSError(errno.ENOSPC, _NO_SPACE, name)
-    if any(words in messages for words in _NO_MEMORY):
-        return OSError(errno.ENOMEM, os.strerror(errno.ENOMEM), name)
-    lines = [line for line in messages.splitlines() if line.strip()]
-    reason = re.sub(r" @ 0x[0-9a-f]+", "", lines[0]) if lines else "no message"  # the same words in every run
-    if status < 0:
-        return TranscodeError(f"ffmpeg was ended by signal {-status} on {name}: {reason}; is there enough memory?")
-    return DecodeError(f"{name}: ffmpeg gave up ({reason}); the file is damaged, get it anew or remove it")

@@ -24,6 +24,7 @@ from vidprep.codec.container import (
     seek,
     video_stream,
 )
+from vidprep.codec.damage import Damage
 from vidprep.codec.frame import Frame
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.motion import track_frames
@@ -52,8 +53,10 @@ class Video:
     frame_times : sequence of float, optional
         Presentation times in seconds, where the stream itself carries none; their number must be the number
         of frames.
-    num_dropped_frames : int
-        Frames that were dropped before the stream was made.
+    num_dropped_frames, num_decode_errors : int
+        Frames that were dropped, and damage that was reported, before the stream was made.
+    keep_damaged : bool
+        Read a damaged video as far as it decodes and count what the decoders report, instead of raising it.
 
     Raises
     ------
@@ -79,6 +82,8 @@ class Video:
         container_format: str | None = None,
         frame_times: Sequence[float] | None = None,
         num_dropped_frames: int = 0,
+        num_decode_errors: int = 0,
+        keep_damaged: bool = False,
     ) -> None:
         self.source: Path | IO[bytes] = Path(source) if isinstance(source, str | os.PathLike) else source
         self.container_format = container_format
@@ -86,7 +91,11 @@ class Video:
         self._num_dropped_before = self.num_dropped_frames = num_dropped_frames
         self.num_repaired_times = 0
         self.motion_exact = True
-        self.metadata = self._probe()
+        self.keep_damaged = keep_damaged
+        self._num_errors_before = num_decode_errors
+        self._damage = {part: Damage(self.name, keep=keep_damaged) for part in ("header", "pictures", "sound")}
+        with self._damage["header"].listening():
+            self.metadata = self._probe()
 
     def __enter__(self) -> Video:
         return self
@@ -105,6 +114,16 @@ class Video:
     def name(self) -> str:
         """What messages call it."""
         return str(self.source) if isinstance(self.source, Path) else "stream"
+
+    @property
+    def num_decode_errors(self) -> int:
+        """What the decoders reported as far as the video has been read: damaged pictures, damaged and refused packets.
+
+        At least 1 if FFmpeg logged an error; that alone is never raised. :class:`Damage` says what can't be known.
+        """
+        found = self._damage.values()
+        num_reports = self._num_errors_before + sum(damage.num_reports for damage in found)
+        return max(num_reports, int(any(damage.is_logged for damage in found)))
 
     def frames(
         self,
@@ -135,7 +154,7 @@ class Video:
         Raises
         ------
         DecodeError
-            If the stream is damaged, or holds no I-frame.
+            If the stream is damaged (and damage is not counted), or holds no I-frame.
         UnsupportedError
             If vectors are wanted and the codec exports none, or a picture is interlaced; or if the picture's size
             changes.
@@ -157,7 +176,7 @@ class Video:
         """
         start = self.metadata.start_seconds
         with self._container() as container, decoding(self.name):
-            end = measure_seconds(container, video_stream(container, self.name), start + at_most)
+            end = measure_seconds(container, video_stream(container, self.name), self.name, start + at_most)
         return max(end - start, 0.0)
 
     def times(self) -> list[float]:
@@ -168,6 +187,7 @@ class Video:
 
     def _frames(self, vectors: bool, start: float | None, end: float | None) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
+        self._damage["pictures"] = Damage(self.name, keep=self.keep_damaged)
         with self._container() as container:
             stream = video_stream(container, self.name)
             numbering, log = Numbering(), PacketLog(stream.codec_context)
@@ -217,7 +237,8 @@ class Video:
         if start:
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
         with decoding(self.name):
-            yield from decode(log.watch(container.demux(stream)), stream.decode, self.name)
+            packets = log.watch(container.demux(stream))
+            yield from decode(packets, stream.decode, self._damage["pictures"])
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float]]:
         if self.frame_times is not None:
@@ -272,6 +293,8 @@ class Video:
             if start_seconds:
                 seek(container, start_seconds + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
             end = None if end_seconds is None else end_seconds + self.metadata.start_seconds
-            with decoding(f"the audio of {self.name}"):
-                samples, first = decode_audio(container, stream, sample_rate_hz, end)
+            name = f"the audio of {self.name}"
+            damage = self._damage["sound"] = Damage(name, keep=self.keep_damaged)
+            with decoding(name):
+                samples, first = decode_audio(container, stream, sample_rate_hz, end, damage)
         return cut_audio(samples, first - self.metadata.start_seconds, sample_rate_hz, start_seconds, end_seconds)

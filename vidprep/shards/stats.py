@@ -34,8 +34,8 @@ class Stats:
         Bytes of the entries by kind (``rgb``, ``rgb112``, ``motion``, ...), largest first, without tar headers.
     samples_by_split, samples_by_class : dict
         Number of samples by name, zeros included; a sample may be in several, or in none.
-    num_with_audio, num_motion_inexact : int
-        Samples with sound; samples whose vectors may refer to several pictures.
+    num_with_audio, num_motion_inexact, num_damaged : int
+        Samples with sound; whose vectors may refer to several pictures; whose decoders reported errors.
     failures : dict
         Number of failed videos by reason, the most frequent first; a reason is without names and numbers.
     num_shards_to_do : int
@@ -53,6 +53,7 @@ class Stats:
     samples_by_class: Mapping[str, int]
     num_with_audio: int
     num_motion_inexact: int
+    num_damaged: int
     failures: Mapping[str, int]
     num_shards_to_do: int = 0
 
@@ -84,6 +85,7 @@ def shard_stats(folder: Path) -> Stats:
         samples_by_class=_by_class(index, done),
         num_with_audio=sum(status.facts["has_audio"] for status in done),
         num_motion_inexact=sum(not status.facts["motion_exact"] for status in done),
+        num_damaged=sum(status.facts.get("decode_errors", 0) > 0 for status in done),
         failures=dict(Counter(_reason(status) for status in statuses if status.error is not None).most_common()),
         num_shards_to_do=sum(shard.name not in index.shards for shard in planned),
     )
@@ -123,6 +125,7 @@ def _head(stats: Stats) -> Iterator[tuple[str, str]]:
     yield "hours", f"{stats.duration_seconds / 3600:.2f}"
     yield "with audio", _share(stats.num_with_audio, stats.num_samples)
     yield "motion not exact", _share(stats.num_motion_inexact, stats.num_samples)
+    yield "decode errors", _share(stats.num_damaged, stats.num_samples)
     yield "bytes", _bytes(stats.num_bytes)
 
 

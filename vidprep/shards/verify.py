@@ -221,6 +221,10 @@ def _fact_faults(
         yield f"json: num_frames={num_frames}, and another number of picture types or times"
     if len(stored) != status.num_frames or stored != sorted(set(stored) & set(range(num_frames))):
         yield f"json: frame_indices, {len(stored)} of {num_frames} frames; the status row says {status.num_frames}"
+    num_errors = facts["decode_errors"]
+    if type(num_errors) is not int or num_errors < 0 or num_errors != status.facts.get("decode_errors"):
+        said = status.facts.get("decode_errors")
+        yield f"json: decode_errors={num_errors}: must be a count, the status row says {said}"
     expected = _expected_entries(facts, recipe)
     if sample.entries.keys() != expected:
         lost, added = sorted(expected - sample.entries.keys()), sorted(sample.entries.keys() - expected)

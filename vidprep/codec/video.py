@@ -13,7 +13,6 @@ from typing import IO, Literal
 
 import av
 from av.container import InputContainer
-from av.video.frame import PictureType
 
 from vidprep.codec.audio import Audio, cut_audio, decode_audio
 from vidprep.codec.container import (
@@ -29,8 +28,9 @@ from vidprep.codec.frame import Frame
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.motion import track_frames
 from vidprep.codec.packets import PacketLog
-from vidprep.codec.pictures import Numbering, decode, set_up
+from vidprep.codec.pictures import Numbering
 from vidprep.codec.probe import read_metadata, rotation_of
+from vidprep.codec.reading import Reading
 from vidprep.codec.timing import RESOLUTION_SECONDS, microseconds, repair_times, zip_exactly
 from vidprep.errors import DecodeError, UnsupportedError
 
@@ -67,8 +67,8 @@ class Video:
     ----------
     motion_exact : bool
         Whether the exported vectors are those of the stream, as far as it has been read. False for interlaced
-        pictures; for H.264 whose vectors may mean one of several pictures; for MPEG-4 Part 2 with B-frames, for which
-        libavcodec exports zeros, or with global motion (S-pictures).
+        pictures; for H.264 whose vectors may mean one of several pictures; for MPEG-4 Part 2 with global motion
+        (S-pictures), or with B-frames, for which libavcodec exports zeros, where these can't be parsed.
     num_dropped_frames : int
         Frames displayed before the first I-frame, whether the decoder gave them or kept them to itself.
     num_repaired_times : int
@@ -130,6 +130,7 @@ class Video:
         *,
         track: Track = "none",
         vectors: bool = True,
+        macroblocks: bool = False,
         start_seconds: float | None = None,
         end_seconds: float | None = None,
     ) -> Iterator[Frame]:
@@ -141,6 +142,8 @@ class Video:
             Follow each pixel to its GOP's I-frame, for accumulated motion, or for accumulated residual too.
         vectors : bool
             Have the decoder export its block vectors.
+        macroblocks : bool
+            Parse the bitstream of MPEG-4 Part 2 for ``Frame.vop`` and ``Frame.macroblocks``.
         start_seconds, end_seconds : float, optional
             Time relative to the first frame. Decoding begins at the I-frame at or before the start, and frames
             from there on are yielded, so that all of them can be tracked; it ends with the last
@@ -156,8 +159,8 @@ class Video:
         DecodeError
             If the stream is damaged (and damage is not counted), or holds no I-frame.
         UnsupportedError
-            If vectors are wanted and the codec exports none, or a picture is interlaced; or if the picture's size
-            changes.
+            If vectors are wanted and the codec exports none, or a picture is interlaced; if the picture's size changes;
+            if macroblocks are wanted and the codec is not MPEG-4 Part 2, or uses tools of it that are not known here.
         """
         vectors = vectors or track != "none"
         if vectors and self.metadata.codec not in VECTOR_CODECS:
@@ -165,7 +168,11 @@ class Video:
                 f"codec={self.metadata.codec}: its decoder exports no motion vectors (those of "
                 f"{', '.join(sorted(VECTOR_CODECS))} do); transcode it (--codec mpeg4)"
             )
-        frames = self._frames(vectors, start_seconds, end_seconds)
+        if macroblocks and self.metadata.codec != "mpeg4":
+            raise UnsupportedError(
+                f"codec={self.metadata.codec}: only MPEG-4 Part 2 is parsed; transcode it (--codec mpeg4)"
+            )
+        frames = self._frames(vectors, macroblocks, start_seconds, end_seconds)
         return frames if track == "none" else track_frames(frames, with_picture=track == "residual")
 
     def measure_seconds(self, at_most: float = math.inf) -> float:
@@ -185,42 +192,31 @@ class Video:
             return list(self.frame_times)
         return [frame.pts_seconds for frame in self.frames(vectors=False)]
 
-    def _frames(self, vectors: bool, start: float | None, end: float | None) -> Iterator[Frame]:
+    def _frames(self, vectors: bool, macroblocks: bool, start: float | None, end: float | None) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
         self._damage["pictures"] = Damage(self.name, keep=self.keep_damaged)
         with self._container() as container:
             stream = video_stream(container, self.name)
-            numbering, log = Numbering(), PacketLog(stream.codec_context)
-            last, num_before = None, 0
-            for picture, time in self._timed(self._pictures(container, stream, log, vectors, start)):
+            reading = Reading(stream.codec_context, self._damage["pictures"], vectors=vectors, macroblocks=macroblocks)
+            numbering, last, num_before = Numbering(), None, 0
+            for picture, time in self._timed(self._pictures(container, stream, reading, start)):
                 frame = numbering.frame(picture, time)
                 if frame is None:
                     num_before += 1
                     continue
                 if last is None:
-                    self.num_dropped_frames += self._num_before(picture, log, start, num_before)
+                    self.num_dropped_frames += self._num_before(picture, reading.log, start, num_before)
                 past_end = end is not None and microseconds(time - self.metadata.start_seconds) >= microseconds(end)
                 if past_end and last != "B":
                     break
                 last = frame.picture_type
-                self._check(picture, log, vectors)
+                self.motion_exact &= reading.is_exact(picture)
                 yield frame
             if last is None:
                 limit, cure = "", "the file is damaged or cut"
                 if end is not None:
                     limit, cure = f" before end_seconds={end}", "check start and end, or get the file anew"
                 raise DecodeError(f"num_frames=0 in {self.name}: no I-frame could be decoded{limit}; {cure}")
-
-    def _check(self, picture: av.VideoFrame, log: PacketLog, vectors: bool) -> None:
-        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded.
-        is_interlaced = log.has_fields if self.metadata.codec == "h264" else picture.interlaced_frame
-        if vectors and is_interlaced:
-            raise UnsupportedError(
-                f"interlaced=true at pts_seconds={picture.time} in {self.name}: vectors of fields can't be told from "
-                "those of frames; transcode it (--codec mpeg4), or leave out motion and residual"
-            )
-        of_mpeg4 = self.metadata.codec == "mpeg4" and picture.pict_type in (PictureType.B, PictureType.S)
-        self.motion_exact &= log.motion_exact and not (of_mpeg4 or is_interlaced)
 
     def _num_before(self, first: av.VideoFrame, log: PacketLog, start: float | None, num_pictures: int) -> int:
         """Count the wanted frames before the first: by the packets, since decoders skip some pictures in silence."""
@@ -231,14 +227,12 @@ class Video:
         return sum(begin <= time < first.time - RESOLUTION_SECONDS for time in times)
 
     def _pictures(
-        self, container: InputContainer, stream: av.VideoStream, log: PacketLog, vectors: bool, start: float | None
+        self, container: InputContainer, stream: av.VideoStream, reading: Reading, start: float | None
     ) -> Iterator[av.VideoFrame]:
-        set_up(stream.codec_context, vectors=vectors)
         if start:
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
         with decoding(self.name):
-            packets = log.watch(container.demux(stream))
-            yield from decode(packets, stream.decode, self._damage["pictures"])
+            yield from reading.pictures(container.demux(stream), stream.decode, stream)
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float]]:
         if self.frame_times is not None:

@@ -100,9 +100,10 @@ def _unpack(packets: Iterable[Packet], stream: av.VideoStream) -> Iterator[Packe
     """Let each packet hold one VOP; XviD and DivX pack a P- and a B-VOP into one."""
     unpack = av.BitStreamFilterContext("mpeg4_unpack_bframes", stream)
     for packet in packets:
-        yield from unpack.filter(packet if packet.size else None)
-        if not packet.size:
-            yield packet  # it flushes the decoder
+        is_flush = not packet.size  # the filter takes a packet's data away
+        yield from unpack.filter(None if is_flush else packet)
+        if is_flush:
+            yield packet
 
 
 def _annotate(packets: Iterable[Packet], parser: MacroblockParser, *, strict: bool) -> Iterator[Packet]:

@@ -18,9 +18,10 @@ from vidprep.engines import ENGINES, Outcome
 from vidprep.errors import ShardError
 from vidprep.manifest import Manifest, find_rows
 from vidprep.modalities.base import Settings
+from vidprep.pipelines.extract_job import Job
 from vidprep.pipelines.extract_options import Options, Summary
 from vidprep.pipelines.extract_plan import describe, describe_dataset, existing_plan, new_plan, output_folder, probe_all
-from vidprep.pipelines.extract_video import Extracted, Job, extract_video, spool_path
+from vidprep.pipelines.extract_video import Extracted, extract_video, spool_path
 from vidprep.sampling import Selection
 from vidprep.shards.files import DISK_FULL
 from vidprep.shards.index import INDEX_NAME, Index, Status, load_index, load_statuses, save_index, status_path

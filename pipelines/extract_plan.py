@@ -22,7 +22,7 @@ from vidprep.engines import ENGINES
 from vidprep.errors import ShardError, UsageError
 from vidprep.manifest import Manifest, Row
 from vidprep.modalities.base import Settings
-from vidprep.pipelines.extract_video import MAX_SECONDS, SLACK_SECONDS
+from vidprep.pipelines.extract_job import MAX_SECONDS, SLACK_SECONDS
 from vidprep.sampling import Selection
 from vidprep.shards.files import DISK_FULL, to_json
 from vidprep.shards.index import INDEX_NAME, STATUS_FOLDER, status_path

@@ -21,7 +21,8 @@ from vidprep.codec.video import Video
 from vidprep.errors import UnsupportedError
 from vidprep.modalities import motion
 from vidprep.modalities.base import Settings, Span
-from vidprep.pipelines.extract_video import Job, extract_video
+from vidprep.pipelines.extract_job import Job
+from vidprep.pipelines.extract_video import extract_video
 from vidprep.sampling import Selection
 from vidprep.shards.files import to_json
 from vidprep.shards.plan import PlanRow

@@ -25,8 +25,9 @@ from vidprep.manifest import Row
 from vidprep.modalities import motion, residual, rgb
 from vidprep.modalities.base import Settings
 from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract_job import MAX_SECONDS, SLACK_SECONDS, Job
 from vidprep.pipelines.extract_plan import Probe, _segments
-from vidprep.pipelines.extract_video import MAX_SECONDS, SLACK_SECONDS, Job, extract_video, spool_path
+from vidprep.pipelines.extract_video import extract_video, spool_path
 from vidprep.sampling import Selection
 from vidprep.shards.index import Status
 from vidprep.shards.plan import PlanRow

@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from av.video.frame import PictureType
 from numpy.typing import NDArray
 from reference import (
     Decoded,
@@ -60,6 +61,11 @@ def write(path: Path, frames: list[NDArray[np.uint8]], settings: dict[str, Any])
 
 def moving(num_frames: int = NUM_FRAMES) -> list[NDArray[np.uint8]]:
     return moving_texture(num_frames, *SIZE, VELOCITY)
+
+
+def grey_psnr(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> float:
+    """Without colour, which most formats store at half the resolution."""
+    return psnr(*((picture @ np.array([0.299, 0.587, 0.114])).astype(np.uint8) for picture in (one, two)))
 
 
 # What each block is predicted from
@@ -155,7 +161,7 @@ class TestExact:
         for name, entry in shares.items():
             if path.stem == "h264-b-16" and name == "P past":
                 continue  # too far apart: all of them are coded anew
-            assert len(entry.equal) > 20
+            assert len(entry.equal) > 5
             # A filter in the loop, an overlap or a residual changes some blocks; a wrong vector would all of them.
             assert entry.share > (0.9 if "h264" in path.stem and name in ("B past", "B future") else 0.25), name
             assert np.mean(entry.opposite) < 0.02, name
@@ -179,8 +185,8 @@ class TestExact:
     def test_pixels_are_followed_to_the_i_frame(self, exact: tuple[Path, list[Decoded]]) -> None:
         """The known motion; B-frames at an open GOP's end belong to it, though an I-frame is decoded before them."""
         for frame in Video(exact[0]).frames(track="motion"):
-            if frame.gop_position * VELOCITY[0] > 40 or "16" in exact[0].stem:
-                continue
+            if frame.index >= 2 * GOP or "16" in exact[0].stem:
+                continue  # MPEG-1 and 2 code the last frame anew, and so are anchors that are far apart
             middle = frame.accumulated_motion()[24:-48, 60:-24]
             assert np.median(middle, axis=(0, 1)) == pytest.approx([step * frame.gop_position for step in VELOCITY])
 
@@ -188,7 +194,7 @@ class TestExact:
         frames = list(Video(exact[0]).frames())
         assert np.diff([frame.pts_seconds for frame in frames]) == pytest.approx(1 / 25, abs=0.0011)
         for frame, picture in zip(frames, moving(), strict=True):
-            assert psnr(frame.rgb(), picture) > 20
+            assert grey_psnr(frame.rgb(), picture) > 20
 
 
 # Approximate
@@ -213,7 +219,7 @@ class TestApproximate:
         assert "".join(frame.picture_type for frame in frames).count("B") >= 20
         assert [frame.pts_seconds for frame in frames] == pytest.approx([i / 25 for i in range(40)])
         for frame, picture in zip(video.frames(vectors=False), moving(40), strict=True):
-            assert psnr(frame.rgb(), picture) > 20
+            assert grey_psnr(frame.rgb(), picture) > 20
 
     def test_several_references(self, tmp_path: Path) -> None:
         """Two textures in turn: each P is predicted from the picture before the last."""
@@ -236,7 +242,7 @@ class TestApproximate:
         command += ["-vf", "rotate=t/3", "-c:v", "libxvid", "-gmc", "1", "-q:v", "2", str(tmp_path / "a.avi")]
         subprocess.run(command, check=True)
         with av.open(str(tmp_path / "a.avi")) as container:
-            assert any(frame.pict_type.name == "S" for frame in container.decode(video=0))
+            assert PictureType.S in {frame.pict_type for frame in container.decode(video=0)}
         video = Video(tmp_path / "a.avi")
         assert set("".join(frame.picture_type for frame in video.frames())) == set("IP")
         assert not video.motion_exact
@@ -265,7 +271,7 @@ def field_pictures(path: Path) -> None:
     write_video(path, fields, codec="mpeg2video", gop=1, container_format="mpeg2video")
     stream = bytearray(path.read_bytes())
     pictures = 0
-    for place in (match.start() for match in re.finditer(rb"\0\0\1", bytes(stream))):
+    for place in (match.start() for match in re.finditer(rb"\x00\x00\x01", bytes(stream))):
         code, extension = stream[place + 3], stream[place + 4] >> 4
         if code == 0xB3:
             stream[place + 4 : place + 7] = (width << 12 | height).to_bytes(3, "big")
@@ -280,7 +286,7 @@ def field_pictures(path: Path) -> None:
             stream[place + 8] &= ~0x80
     # One group of pictures and one sequence header, at the start.
     first = stream.index(b"\0\0\1\0")
-    rest = re.sub(rb"(?s)\0\0\1\xb3.*?(?=\0\0\1\0)", b"", bytes(stream[first:]))
+    rest = re.sub(rb"(?s)\x00\x00\x01\xb3.*?(?=\x00\x00\x01\x00)", b"", bytes(stream[first:]))
     path.write_bytes(bytes(stream[:first]) + rest)
 
 
@@ -317,13 +323,14 @@ class TestInterlaced:
         frames = list(video.frames(vectors=False))
         assert len(frames) == (4 if "fields" in fields.stem else 12)
         assert not video.motion_exact
-        for frame, picture in zip(frames, interlaced(), strict=False):
-            assert psnr(frame.rgb(), picture) > 20
+        for frame, picture in zip(frames, interlaced(len(frames)), strict=True):
+            assert grey_psnr(frame.rgb(), picture) > 20
 
     @pytest.mark.parametrize("codec", ["mpeg4", "h264"])
     def test_the_recipe_encodes_progressive_frames(self, fields: Path, codec: str) -> None:
         with transcode(Video(fields), Recipe(codec, "native")) as video:
             assert not isinstance(video.source, Path)
+            video.source.seek(0)
             data = video.source.read()
             frames = list(video.frames(track="residual"))
             assert video.motion_exact
@@ -339,11 +346,11 @@ class TestInterlaced:
         if "fields" in fields.stem:
             assert not shares  # all of it is intra-coded
             return
-        assert shares["P past"].share < 0.1
+        assert shares["P past"].share < 0.3  # some move like frames
 
     def test_frames_marked_for_the_screen_alone_are_exact(self, tmp_path: Path) -> None:
         """H.264 of progressive frames that may be shown as fields."""
-        path = write(tmp_path / "a.mp4", moving(), x264("ref=1:fake-interlaced=1"))
+        path = write(tmp_path / "a.mp4", moving(), x264("ref=1:fake-interlaced=1:weightp=0"))
         video = Video(path)
         assert len(list(video.frames())) == NUM_FRAMES
         assert video.motion_exact
@@ -405,7 +412,7 @@ class TestWithoutVectors:
         assert "".join(frame.picture_type for frame in frames) == "IPPPPPPPPPPPIP"
         assert [frame.pts_seconds for frame in frames] == pytest.approx([frame.time for frame in plain])
         for frame, picture in zip(frames, plain, strict=True):
-            assert psnr(frame.rgb(), picture.rgb) > 28
+            assert grey_psnr(frame.rgb(), picture.rgb) > 30
 
 
 # Cut streams and open GOPs
@@ -419,13 +426,13 @@ CUT: dict[str, dict[str, Any]] = {
     "mpeg2-b.ts": {"codec": "mpeg2video", "num_b_frames": 2},
     "mpeg2-b.mpg": {"codec": "mpeg2video", "num_b_frames": 2},
     "mpeg2-b-closed.mkv": {"codec": "mpeg2video", "num_b_frames": 2, "options": CLOSED},
-    "h263.avi": {"codec": "h263"},
+    "h263.3gp": {"codec": "h263"},
     "flv1.flv": {"codec": "flv"},
     "h264.mp4": x264("ref=1"),
     "h264-b.ts": x264("ref=1:b-pyramid=none", num_b_frames=2),
     "h264-b-open.mp4": x264("ref=1:b-pyramid=none:open-gop=1", num_b_frames=2),
     "h264-b-open.ts": x264("ref=1:b-pyramid=none:open-gop=1", num_b_frames=2),
-    "h264-pyramid-open.mkv": x264("ref=1:b-pyramid=normal:open-gop=1", num_b_frames=3),
+    "h264-pyramid-open.mp4": x264("ref=1:b-pyramid=normal:open-gop=1", num_b_frames=3),
 }
 NUM_CUT_FRAMES = 34
 

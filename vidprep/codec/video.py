@@ -214,7 +214,7 @@ class Video:
         self, container: InputContainer, stream: av.VideoStream, log: PacketLog, vectors: bool, start: float | None
     ) -> Iterator[av.VideoFrame]:
         set_up(stream.codec_context, vectors=vectors)
-        if start:
+        if start and start > _SEEK_MARGIN_SECONDS:  # else a seek could only pass over frames before the first I-frame
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
         with decoding(self.name):
             yield from decode(log.watch(container.demux(stream)), stream.decode, self.name)

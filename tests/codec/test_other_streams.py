@@ -348,6 +348,20 @@ class TestInterlaced:
             return
         assert shares["P past"].share < 0.3  # some move like frames
 
+    def test_fields_within_progressive_frames(self, tmp_path: Path) -> None:
+        """MPEG-2 may mark a frame as progressive and still predict its fields (ISO 13818-2, 6.3.10)."""
+        path = tmp_path / "a.m2v"
+        settings = {"codec": "mpeg2video", "options": FIELDS, "container_format": "mpeg2video"}
+        stream = bytearray(write(path, interlaced(), settings).read_bytes())
+        for place in (match.start() for match in re.finditer(rb"\x00\x00\x01\xb5", bytes(stream))):
+            if stream[place + 4] >> 4 == 8:
+                stream[place + 8] |= 0x80  # progressive_frame
+        path.write_bytes(stream)
+        with av.open(str(path)) as container:
+            assert not any(picture.interlaced_frame for picture in container.decode(video=0))
+        with pytest.raises(UnsupportedError, match=r"interlaced=true at pts_seconds="):
+            list(Video(path).frames())
+
     def test_frames_marked_for_the_screen_alone_are_exact(self, tmp_path: Path) -> None:
         """H.264 of progressive frames that may be shown as fields."""
         path = write(tmp_path / "a.mp4", moving(), x264("ref=1:fake-interlaced=1:weightp=0"))

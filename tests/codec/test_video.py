@@ -120,9 +120,7 @@ class TestFrames:
             (("-c:v", "libxvid", "-gmc", "1"), False),
         ],
     )
-    def test_motion_exact_of_global_motion(
-        self, tmp_path: Path, arguments: tuple[str, ...], is_exact: bool
-    ) -> None:
+    def test_motion_exact_of_global_motion(self, tmp_path: Path, arguments: tuple[str, ...], is_exact: bool) -> None:
         if arguments[1] not in encoders():
             pytest.skip(f"this ffmpeg has no {arguments[1]}")
         ffmpeg("-f", "lavfi", "-i", "testsrc2=s=96x80:d=1:r=25", *arguments, tmp_path / "a.mkv")

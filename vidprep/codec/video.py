@@ -183,7 +183,7 @@ class Video:
                 if past_end and last != "B":
                     break
                 last = frame.picture_type
-                self._check(picture, log, vectors)
+                self._check(frame, picture, log, vectors)
                 yield frame
             if last is None:
                 limit, cure = "", "the file is damaged or cut"
@@ -191,15 +191,18 @@ class Video:
                     limit, cure = f" before end_seconds={end}", "check start and end, or get the file anew"
                 raise DecodeError(f"num_frames=0 in {self.name}: no I-frame could be decoded{limit}; {cure}")
 
-    def _check(self, picture: av.VideoFrame, log: PacketLog, vectors: bool) -> None:
-        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded.
-        is_interlaced = log.has_fields if self.metadata.codec == "h264" else picture.interlaced_frame
+    def _check(self, frame: Frame, picture: av.VideoFrame, log: PacketLog, vectors: bool) -> None:
+        codec = self.metadata.codec
+        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded, ...
+        is_interlaced = log.has_fields if codec == "h264" else picture.interlaced_frame
+        if codec == "mpeg2video" and vectors:  # ... but for fields within progressive frames: half a macroblock each
+            is_interlaced |= bool((frame.vectors["h"] != frame.vectors["w"]).any())
         if vectors and is_interlaced:
             raise UnsupportedError(
                 f"interlaced=true at pts_seconds={picture.time} in {self.name}: vectors of fields can't be told from "
                 "those of frames; transcode it (--codec mpeg4), or leave out motion and residual"
             )
-        of_mpeg4 = self.metadata.codec == "mpeg4" and picture.pict_type in (PictureType.B, PictureType.S)
+        of_mpeg4 = codec == "mpeg4" and picture.pict_type in (PictureType.B, PictureType.S)
         self.motion_exact &= log.motion_exact and not (of_mpeg4 or is_interlaced)
 
     def _num_before(self, first: av.VideoFrame, log: PacketLog, start: float | None, num_pictures: int) -> int:

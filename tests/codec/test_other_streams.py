@@ -137,6 +137,8 @@ EXACT: dict[str, dict[str, Any]] = {
     "msmpeg4v2.avi": {"codec": "msmpeg4v2"},
     "msmpeg4v3.avi": {"codec": "msmpeg4"},
     "mpeg4.avi": {"codec": "mpeg4"},
+    "mpeg4-4mv.mp4": {"codec": "mpeg4", "options": {"flags": "+mv4", "mbd": "rd"}},
+    "mpeg4-quarter-pel.mkv": {"codec": "mpeg4", "options": {"flags": "+qpel"}},
     "h264.mp4": x264("ref=1"),
     "h264-slices.ts": x264("ref=1:slices=3"),
     "h264-b.mp4": x264("ref=1:b-pyramid=none:weightb=0", num_b_frames=2),

@@ -75,8 +75,11 @@ class Reading:
         UnsupportedError
             If vectors are wanted and the picture is interlaced.
         """
-        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded.
+        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded, ...
         is_interlaced = self.log.has_fields if self._codec == "h264" else picture.interlaced_frame
+        if self._codec == "mpeg2video" and self._vectors:  # ... but for fields in progressive frames: half a macroblock
+            blocks = exported_vectors(picture)
+            is_interlaced |= blocks is not None and bool((blocks["h"] != blocks["w"]).any())
         if self._vectors and is_interlaced:
             raise UnsupportedError(
                 f"interlaced=true at pts_seconds={picture.time} in {self._damage.name}: vectors of fields can't be "

@@ -229,7 +229,7 @@ class Video:
     def _pictures(
         self, container: InputContainer, stream: av.VideoStream, reading: Reading, start: float | None
     ) -> Iterator[av.VideoFrame]:
-        if start:
+        if start and start > _SEEK_MARGIN_SECONDS:  # else a seek could only pass over frames before the first I-frame
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
         with decoding(self.name):
             yield from reading.pictures(container.demux(stream), stream.decode, stream)

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from vidprep.codec.frame import Frame
 from vidprep.modalities import images
-from vidprep.modalities.base import Entry, Modality, Settings, numbered
+from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
+from vidprep.reading import readable
 
 OFFSET = 128
 _SUFFIX = {"jpeg": "jpg", "png": "png"}
@@ -71,7 +72,11 @@ class Residual(Modality):
         }
 
     @staticmethod
+    @readable("residual")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.int16] | None:
         """Return the stored residuals [shape=(T, H, W, 3), dtype=int16, range -128 to 127]."""
-        pictures = images.decode_all(numbered(entries, "residual"))
-        return None if pictures is None else pictures.astype(np.int16) - OFFSET
+        pictures = numbered(entries, "residual")
+        if not is_stored("residual", facts, pictures):
+            return None
+        decoded = images.decode_all(pictures, stored_shape(facts))
+        return None if decoded is None else decoded.astype(np.int16) - OFFSET

@@ -325,7 +325,7 @@ def test_an_allowed_import_passes(case: str) -> None:
 
 def test_a_fault_names_module_line_import_and_rule() -> None:
     (fault,) = import_faults("shards.writer", "import json\n\nfrom vidprep.codec import video")
-    rule = "shards.writer may import __version__, errors, shards of vidprep"
+    rule = "shards.writer may import __version__, errors, reading, shards of vidprep"
     assert fault == f"shards.writer:3 imports vidprep.codec.video: {rule}"
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from modalities.conftest import STREAMS
 from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.video import Video
-from vidprep.errors import UnsupportedError
+from vidprep.errors import ShardError, UnsupportedError
 from vidprep.modalities import motion
 from vidprep.modalities.base import Settings, Span
 from vidprep.pipelines.extract_video import Job, extract_video

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -237,3 +238,100 @@ def write_mutants(sources: list[Path], folder: Path, count: int) -> list[Path]:
             path.write_bytes(mutators[name](source.read_bytes(), np.random.default_rng(seed)))
         paths.append(path)
     return paths
+
+
+# Shards
+
+
+def members(tar: bytes) -> list[tuple[int, int]]:
+    """Where the members of a tar begin and how long their content is; names beyond 100 characters aren't here."""
+    found, place = [], 0
+    while tar[place : place + 1].strip(b"\0"):
+        size = int(tar[place + 124 : place + 135], 8)
+        found.append((place, size))
+        place += 512 + -(-size // 512) * 512
+    return found
+
+
+def sealed(header: bytes) -> bytes:
+    """A tar header with the checksum that it should have (POSIX 1003.1, pax, ustar interchange format)."""
+    blank = header[:148] + b" " * 8 + header[156:]
+    return header[:148] + b"%06o\0 " % sum(blank) + header[156:]
+
+
+def swap_members(tar: bytes, rng: Rng) -> bytes:
+    """Let two members change places, or replace one by another."""
+    found = members(tar)
+    pieces = [tar[begin : begin + 512 + -(-size // 512) * 512] for begin, size in found]
+    i, j = (int(place) for place in rng.choice(len(pieces), 2, replace=False))
+    pieces[i], pieces[j] = pieces[j], pieces[i] if rng.random() < 0.7 else pieces[j]
+    return b"".join(pieces) + tar[-1024:]
+
+
+def change_header(tar: bytes, rng: Rng) -> bytes:
+    """Change the name, size or kind of a member; the checksum fits."""
+    begin, _ = members(tar)[int(rng.integers(len(members(tar))))]
+    header = bytearray(tar[begin : begin + 512])
+    way = int(rng.integers(4))
+    if way == 0:
+        header[int(rng.integers(100))] = int(rng.integers(256))
+    elif way == 1:
+        sizes = (b"77777777777\0", b"00000000000\0", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"-0000001000\0")
+        header[124:136] = sizes[int(rng.integers(len(sizes)))]
+    elif way == 2:
+        header[156] = b"012356DLKxgSV\0"[int(rng.integers(14))]
+    else:
+        header[int(rng.integers(512))] ^= 1 << int(rng.integers(8))
+    return tar[:begin] + sealed(bytes(header)) + tar[begin + 512 :]
+
+
+def change_content(tar: bytes, rng: Rng) -> bytes:
+    """Damage what one member holds, such as a picture or an array; the tar itself stays sound."""
+    found = members(tar)
+    rare = [i for i, (begin, _) in enumerate(found) if b".rgb" not in tar[begin : begin + 100]]
+    i = int(rng.choice(rare)) if rng.random() < 0.7 else int(rng.integers(len(found)))
+    begin, size = found[i]
+    mutators = list(BYTE_MUTATORS.values())
+    content = mutators[int(rng.integers(len(mutators)))](tar[begin + 512 : begin + 512 + size], rng)
+    return _with_member(tar, begin, size, content)
+
+
+_ODD_VALUES: tuple[Any, ...] = (None, True, -1, 0, 1, 10**30, 1e308, "", "x", [], {}, [[]], "../../x", "a\0b", [10**9])
+
+
+def change_value(value: Any, rng: Rng) -> Any:
+    """Replace, remove or add something somewhere in a JSON value."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        name = list(value)[int(rng.integers(len(value)))]
+        rest = {key: item for key, item in value.items() if key != name}
+        way = rng.random()
+        if way < 0.2:
+            return rest if way < 0.1 else {**rest, "x" + name: value[name]}
+        return {key: change_value(item, rng) if key == name else item for key, item in value.items()}
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        i = int(rng.integers(len(value)))
+        way = rng.random()
+        if way < 0.3:
+            return value[:i] + value[i + 1 :] if way < 0.15 else value[: i + 1] + value[i:]
+        return [*value[:i], change_value(value[i], rng), *value[i + 1 :]]
+    return _ODD_VALUES[int(rng.integers(len(_ODD_VALUES)))]
+
+
+def change_json(tar: bytes, rng: Rng) -> bytes:
+    """Change one value in the json of one sample."""
+    found = [(begin, size) for begin, size in members(tar) if b".json\0" in tar[begin : begin + 100]]
+    begin, size = found[int(rng.integers(len(found)))]
+    changed = change_value(json.loads(tar[begin + 512 : begin + 512 + size]), rng)
+    content = json.dumps(changed, separators=(",", ":")).encode()
+    return _with_member(tar, begin, size, content)
+
+
+def _with_member(tar: bytes, begin: int, size: int, content: bytes) -> bytes:
+    header = sealed(tar[begin : begin + 124] + b"%011o\0" % len(content) + tar[begin + 136 : begin + 512])
+    end = begin + 512 + -(-size // 512) * 512
+    return tar[:begin] + header + content + bytes(-len(content) % 512) + tar[end:]
+
+
+TAR_MUTATORS = BYTE_MUTATORS | {
+    mutator.__name__: mutator for mutator in (swap_members, change_header, change_content, change_json)
+}

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from modalities.conftest import STREAMS
 from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.video import Video
-from vidprep.errors import UnsupportedError
+from vidprep.errors import ShardError, UnsupportedError
 from vidprep.modalities import motion
 from vidprep.modalities.base import Settings, Span
 from vidprep.pipelines.extract_job import Job
@@ -226,7 +226,9 @@ def test_facts_say_how_many_blocks_there_are(stream: Callable[[str], Path], tmp_
     sample = extract_copy(stream("b.avi"), tmp_path, "all")
     num_blocks = sum(map(len, motion.decode(sample.entries["motion.npz"])))
     assert sample.facts["motion"] == {"format": "npz", "form": "blocks", "num_blocks": num_blocks}
-    assert motion.Motion.decode({}, sample.facts) is None
+    assert motion.Motion.decode({}, {}) is None
+    with pytest.raises(ShardError, match="motion: its entries are missing, and the json has them"):
+        motion.Motion.decode({}, sample.facts)
     assert to_json(sample.facts) == sample.entries["json"]
 
 

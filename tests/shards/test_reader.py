@@ -154,5 +154,5 @@ def test_tars_that_others_packed_are_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("entries", [{}, {"json": b"{"}, {"json": b"\xff"}])
 def test_a_json_that_cannot_be_read_is_named(entries: dict[str, bytes]) -> None:
-    with pytest.raises(ShardError, match=r"key=k: no json can be read .*; run vidprep verify"):
+    with pytest.raises(ShardError, match=r"key=k: no json can be read: .*; run vidprep verify"):
         _ = Sample("k", entries).facts

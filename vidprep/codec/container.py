@@ -93,7 +93,7 @@ def decoding(name: str) -> Iterator[None]:
     except av.FFmpegError as error:
         if is_of_machine(error):
             raise
-        raise refusal(name, error) from error
+        raise refusal(name, error) from None
 
 
 def _check_file(path: Path) -> None:

@@ -55,7 +55,7 @@ class Damage:
     def report(self, error: DecodeError) -> None:
         """Count one report, or raise it."""
         if not self.keep:
-            raise error
+            raise error from None  # whatever FFmpeg says, it is no lack of memory
         self.num_reports += 1
 
     @contextmanager
@@ -119,11 +119,9 @@ def _has_memory() -> bool:
 
 def refusal(name: str, error: av.FFmpegError) -> DecodeError:
     """Return the error for an input that FFmpeg refuses."""
-    cause = DecodeError(
+    return DecodeError(
         f"{name}: {error.strerror}; the file is damaged, or no video of a known kind: get it anew or remove it"
     )
-    cause.__cause__ = error
-    return cause
 
 
 def _num_logged() -> int:

@@ -30,7 +30,7 @@ from vidprep.codec.motion import track_frames
 from vidprep.codec.packets import PacketLog
 from vidprep.codec.pictures import Numbering
 from vidprep.codec.probe import read_metadata, rotation_of
-from vidprep.codec.reading import Reading
+from vidprep.codec.single_pass import SinglePass
 from vidprep.codec.timing import RESOLUTION_SECONDS, microseconds, repair_times, zip_exactly
 from vidprep.errors import DecodeError, UnsupportedError
 
@@ -197,7 +197,9 @@ class Video:
         self._damage["pictures"] = Damage(self.name, keep=self.keep_damaged)
         with self._container() as container:
             stream = video_stream(container, self.name)
-            reading = Reading(stream.codec_context, self._damage["pictures"], vectors=vectors, macroblocks=macroblocks)
+            reading = SinglePass(
+                stream.codec_context, self._damage["pictures"], vectors=vectors, macroblocks=macroblocks
+            )
             numbering, last, num_before = Numbering(), None, 0
             for picture, time in self._timed(self._pictures(container, stream, reading, start)):
                 frame = numbering.frame(picture, time)
@@ -227,7 +229,7 @@ class Video:
         return sum(begin <= time < first.time - RESOLUTION_SECONDS for time in times)
 
     def _pictures(
-        self, container: InputContainer, stream: av.VideoStream, reading: Reading, start: float | None
+        self, container: InputContainer, stream: av.VideoStream, reading: SinglePass, start: float | None
     ) -> Iterator[av.VideoFrame]:
         if start and start > _SEEK_MARGIN_SECONDS:  # else a seek could only pass over frames before the first I-frame
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)

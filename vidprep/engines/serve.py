@@ -104,7 +104,7 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
     while error is not None:  # libraries wrap it
         if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
             return True
-        error = error.__cause__ or error.__context__
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     return False
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from vidprep.codec.frame import Frame
 from vidprep.codec.video import Video
-from vidprep.errors import UsageError
+from vidprep.errors import ShardError, UsageError
 
+MAX_SIDE = 16384  # libavcodec decodes no larger picture of any codec here
 Entry = tuple[str, bytes]
 """Name of a file in a sample, without the key, and its bytes."""
 
@@ -96,6 +97,30 @@ class Modality(ABC):
     @abstractmethod
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[Any] | None:
         """Rebuild the array from a sample's entries and its json; None if the sample has none."""
+
+
+def is_stored(name: str, facts: Mapping[str, Any], found: object) -> bool:
+    """Tell whether a sample holds a modality; ShardError if its json says so and no entry was found."""
+    if not found and facts.get(name):
+        raise ShardError(f"{name}: its entries are missing, and the json has them; run vidprep verify, or extract anew")
+    return bool(found)
+
+
+def stored_shape(facts: Mapping[str, Any]) -> tuple[int, int, int] | None:
+    """Return the number of stored frames, and their height and width in pixels; None if the json lacks them.
+
+    Raises
+    ------
+    ShardError
+        If there can be no such pictures.
+    """
+    if not {"frame_indices", "height", "width"} <= facts.keys():
+        return None
+    height, width = facts["height"], facts["width"]
+    for name, side in (("height", height), ("width", width)):
+        if type(side) is not int or not 1 <= side <= MAX_SIDE:
+            raise ShardError(f"{name}={side}: must be 1 to {MAX_SIDE} pixels; run vidprep verify, or extract anew")
+    return len(facts["frame_indices"]), height, width
 
 
 def numbered(entries: Mapping[str, bytes], prefix: str) -> list[bytes]:

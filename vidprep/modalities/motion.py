@@ -15,8 +15,9 @@ from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
 from vidprep.codec.frame import Frame
 from vidprep.codec.motion import accumulate_vectors
 from vidprep.codec.video import Video
-from vidprep.errors import UnsupportedError
-from vidprep.modalities.base import Entry, Modality, Settings, Span
+from vidprep.errors import ShardError, UnsupportedError
+from vidprep.modalities.base import Entry, Modality, Settings, Span, is_stored, stored_shape
+from vidprep.reading import read_npz, readable
 
 COLUMNS = {
     "source": "i1",
@@ -124,11 +125,23 @@ def _write_member(
             member.write(chunk)
 
 
+@readable("motion.npz")
 def decode(data: bytes) -> list[NDArray[np.void]]:
-    """Return the block vectors of each frame [T times shape=(N_t,), dtype=BLOCK_DTYPE] from a ``motion.npz``."""
-    with np.load(io.BytesIO(data)) as arrays:
-        columns = np.stack([arrays[name].astype(np.int16) for name in COLUMNS])
-        ends = np.cumsum(arrays["num_blocks"])
+    """Return the block vectors of each frame [T times shape=(N_t,), dtype=BLOCK_DTYPE] from a ``motion.npz``.
+
+    Raises
+    ------
+    ShardError
+        If it is damaged.
+    """
+    arrays = read_npz(data, ("num_blocks", *COLUMNS), "motion.npz")
+    counts = arrays.pop("num_blocks")
+    lengths = {len(column) for column in arrays.values()}
+    types = {name: column.dtype for name, column in arrays.items()}
+    if (counts < 0).any() or lengths != {counts.sum()} or types != COLUMNS:
+        raise ShardError(f"motion.npz: {counts.sum()} blocks in columns of {lengths}, {types}; run vidprep verify")
+    columns = np.stack([column.astype(np.int16) for column in arrays.values()])
+    ends = np.cumsum(counts)
     return np.split(to_blocks(columns), ends[:-1]) if len(ends) else []
 
 
@@ -193,9 +206,13 @@ class Motion(Modality):
         return {"format": "npz", "form": "blocks", "num_blocks": sum(self._packer.num_blocks)}
 
     @staticmethod
+    @readable("motion")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.int16] | None:
         """Return the MotionField of each stored frame [shape=(T, H, W, 2), dtype=int16]: x, y, pixels."""
-        if "motion.npz" not in entries:
+        if not is_stored("motion", facts, "motion.npz" in entries):
             return None
-        blocks = decode(entries["motion.npz"])
-        return dense([blocks[i] for i in facts["frame_indices"]], facts["height"], facts["width"])
+        blocks, stored = decode(entries["motion.npz"]), facts["frame_indices"]
+        if not all(0 <= i < len(blocks) for i in stored):
+            raise ShardError(f"frame_indices={stored}: motion.npz has {len(blocks)} frames; run vidprep verify")
+        stored_shape(facts)
+        return dense([blocks[i] for i in stored], facts["height"], facts["width"])

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from vidprep.codec.frame import Frame
 from vidprep.codec.scaler import Scaler
 from vidprep.modalities import images
-from vidprep.modalities.base import Entry, Modality, Settings, numbered
+from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
+from vidprep.reading import readable
 
 
 def level_size(width: int, height: int, level: int) -> tuple[int, int]:
@@ -61,10 +62,18 @@ class Pyramid(Modality):
         return {"format": "jpeg", "quality": images.QUALITY, "subsampling": "4:2:0", "levels": self._sizes}
 
     @staticmethod
+    @readable("pyramid")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.uint8] | None:
         """Return the largest level [shape=(T, h, w, 3), dtype=uint8]; :func:`decode_level` returns any."""
         levels = facts["pyramid"]["levels"]
-        return decode_level(entries, max(map(int, levels))) if levels else None
+        if not levels:
+            return None
+        largest = max(levels, key=int)
+        pictures = numbered(entries, f"rgb{largest}")
+        width, height = levels[largest]
+        stored = stored_shape(facts)
+        shape = stored and (stored[0], height, width)
+        return images.decode_all(pictures, shape) if is_stored("pyramid", facts, pictures) else None
 
 
 def decode_level(entries: Mapping[str, bytes], level: int) -> NDArray[np.uint8] | None:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 
 from vidprep.codec.frame import Frame
 from vidprep.modalities import images
-from vidprep.modalities.base import Entry, Modality, Settings, numbered
+from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
+from vidprep.reading import readable
 
 OFFSET = 128
 MAGNITUDE_SCALE = 4
@@ -76,6 +77,7 @@ class Form:
     extract: Callable[..., Stored]
     restore: Callable[[NDArray[Any]], NDArray[Any]]
     facts: Mapping[str, Any]
+    scale: int = 1
 
 
 FORMS = {
@@ -87,6 +89,7 @@ FORMS = {
         extract_magnitude,
         restore_magnitude,
         {"scale": f"1/{MAGNITUDE_SCALE}", "steps_per_unit": MAGNITUDE_STEPS},
+        MAGNITUDE_SCALE,
     ),
 }
 SUFFIXES = {"jpeg": "jpg", "png": "png"}
@@ -130,11 +133,18 @@ class Residual(Modality):
         }
 
     @staticmethod
+    @readable("residual")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[Any] | None:
         """Return the stored residuals of any form [shape=(T, H, W, C)].
 
         Accumulated: C is 3, dtype=int16, range -128 to 127. Coded: C is 1, the same type and range. Magnitude: C is 1,
         H and W are a quarter, dtype=float32, range 0 to 441.7.
         """
-        pictures = images.decode_all(numbered(entries, "residual"))
-        return None if pictures is None else FORMS[facts["residual"]["form"]].restore(pictures)
+        pictures = numbered(entries, "residual")
+        if not is_stored("residual", facts, pictures):
+            return None
+        form, shape = FORMS[facts["residual"]["form"]], stored_shape(facts)
+        if shape is not None:
+            shape = (shape[0], -(-shape[1] // form.scale), -(-shape[2] // form.scale))
+        decoded = images.decode_all(pictures, shape)
+        return None if decoded is None else form.restore(decoded)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from vidprep.codec.frame import Frame
 from vidprep.modalities import images
-from vidprep.modalities.base import Entry, Modality, numbered
+from vidprep.modalities.base import Entry, Modality, is_stored, numbered, stored_shape
+from vidprep.reading import readable
 
 
 def extract(frame: Frame) -> NDArray[np.uint8]:
@@ -43,6 +44,8 @@ class Rgb(Modality):
         return {"format": "jpeg", "quality": images.QUALITY, "subsampling": "4:2:0"}
 
     @staticmethod
+    @readable("rgb")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.uint8] | None:
         """Return the stored pictures [shape=(T, H, W, 3), dtype=uint8]."""
-        return images.decode_all(numbered(entries, "rgb"))
+        pictures = numbered(entries, "rgb")
+        return images.decode_all(pictures, stored_shape(facts)) if is_stored("rgb", facts, pictures) else None

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from vidprep.codec.audio import Audio
 from vidprep.codec.video import Video
-from vidprep.modalities.base import Entry, Modality, Settings, Span
+from vidprep.errors import ShardError
+from vidprep.modalities.base import Entry, Modality, Settings, Span, is_stored
+from vidprep.reading import read_npy, readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ def encode(spectrogram: NDArray[np.float32]) -> bytes:
 
 
 def decode(data: bytes) -> NDArray[np.float32]:
-    """Decode a stored spectrogram [shape=(bins, frames), dtype=float32]."""
-    return cast("NDArray[np.float32]", np.load(io.BytesIO(data), allow_pickle=False))
+    """Decode a stored spectrogram [shape=(bins, frames), dtype=float32]; ShardError if it is damaged."""
+    return cast("NDArray[np.float32]", read_npy(data, "spectrogram.npy"))
 
 
 class Spectrogram(Modality):
@@ -115,6 +117,13 @@ class Spectrogram(Modality):
         return self._facts
 
     @staticmethod
+    @readable("spectrogram")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.float32] | None:
         """Return the spectrogram [shape=(bins, frames), dtype=float32]."""
-        return decode(entries["spectrogram.npy"]) if "spectrogram.npy" in entries else None
+        if not is_stored("spectrogram", facts, "spectrogram.npy" in entries):
+            return None
+        found, known = decode(entries["spectrogram.npy"]), facts.get("spectrogram", {})
+        shape = (known.get("num_bins", found.shape[0]), known.get("num_columns", found.shape[1]))
+        if found.shape != shape or found.dtype != np.float32:
+            raise ShardError(f"spectrogram: {found.shape} of {found.dtype}: the json says {shape}; run vidprep verify")
+        return found

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,6 +65,15 @@ def read_json(path: Path) -> Any:
         raise ShardError(f"{path}: {error.strerror}; give the folder that vidprep extract wrote") from error
     except ValueError as error:
         raise ShardError(f"{path}: not readable as JSON ({error}); extract again with --overwrite") from error
+
+
+def check_fields(record: Any) -> None:
+    """TypeError unless a dataclass read from JSON holds what its annotations say."""
+    kinds = {"str": str, "int": int, "str | None": str | None, "Mapping[str, Any]": dict}
+    for field in fields(record):
+        value = getattr(record, field.name)
+        if not isinstance(value, kinds[str(field.type)]) or isinstance(value, bool):
+            raise TypeError(f"{field.name}={value!r} is no {field.type}")
 
 
 def sha256_of(path: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprep.errors import ShardError
-from vidprep.shards.files import read_json, to_json, whole_file, write_json
+from vidprep.shards.files import check_fields, read_json, to_json, whole_file, write_json
 from vidprep.shards.plan import FORMAT, VERSION, Plan
 
 INDEX_NAME = "index.json"
@@ -113,7 +113,10 @@ def load_index(folder: Path) -> Index:
         raise ShardError(f"{folder / INDEX_NAME}: not an index of version {VERSION}; extract again with --overwrite")
     try:
         entries = [ShardEntry(**entry) for entry in data["shards"]]
-        return Index(data["dataset"], data["recipe"], {entry.name: entry for entry in entries})
+        index = Index({**data["dataset"]}, {**data["recipe"]}, {entry.name: entry for entry in entries})
+        for entry in entries:
+            check_fields(entry)
+        return index
     except (KeyError, TypeError) as error:
         raise ShardError(f"{folder / INDEX_NAME}: incomplete ({error}); extract again with --overwrite") from error
 
@@ -130,7 +133,10 @@ def load_statuses(folder: Path, shard_name: str) -> list[Status]:
     """Read the status rows of one shard; ShardError if they are missing or broken."""
     path = status_path(folder, shard_name)
     try:
-        return [Status(**json.loads(line)) for line in path.read_bytes().splitlines()]
+        statuses = [Status(**json.loads(line)) for line in path.read_bytes().splitlines()]
+        for status in statuses:
+            check_fields(status)
+        return statuses
     except (OSError, ValueError, TypeError) as error:
         raise ShardError(
             f"{path}: no status rows can be read ({error}); remove it and run the same vidprep extract command again"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprep.errors import ShardError
-from vidprep.shards.files import read_json, write_json
+from vidprep.shards.files import check_fields, read_json, write_json
 
 PLAN_NAME = "plan.json"
 FORMAT = "vidprep-shards"
@@ -110,7 +110,9 @@ def load_plan(folder: Path) -> Plan:
         raise ShardError(f"{folder / PLAN_NAME}: not a plan of version {VERSION}; extract again with --overwrite")
     try:
         shards = tuple(PlannedShard(shard["name"], shard["cell"], _rows(shard)) for shard in data["shards"])
-        return Plan(data["dataset"], data["recipe"], shards)
+        for row in (row for shard in shards for row in shard.rows):
+            check_fields(row)
+        return Plan({**data["dataset"]}, {**data["recipe"]}, shards)
     except (KeyError, TypeError, AttributeError) as error:
         raise ShardError(f"{folder / PLAN_NAME}: incomplete ({error!r}); extract again with --overwrite") from error
 

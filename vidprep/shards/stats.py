@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from vidprep.reading import readable
 from vidprep.shards.index import Index, Status, load_index, load_statuses
 from vidprep.shards.plan import PLAN_NAME, load_plan
 
@@ -58,6 +59,7 @@ class Stats:
     num_shards_to_do: int = 0
 
 
+@readable("index.json or the status rows")
 def shard_stats(folder: Path) -> Stats:
     """Add up the index and the status rows of a folder of shards.
 

@@ -5,19 +5,15 @@ Nothing is decoded: pictures are checked by their first and last bytes, arrays b
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vidprep.errors import ShardError
+from vidprep.reading import read_npy, read_npz, readable
 from vidprep.shards.files import read_json, sha256_of
 from vidprep.shards.index import (
     INDEX_NAME,
@@ -37,7 +33,6 @@ _ENDS = {
     ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
 }
 _SUFFIX = {"jpeg": "jpg", "png": "png"}
-_ARRAY_ERRORS = (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 _RESUME = "run the same vidprep extract command again, it goes on where it ended"
 _REWRITE = "run the same vidprep extract command again, it writes this shard anew"
 _REMOVE = "remove this tar and run the same vidprep extract command again, it writes the shard anew"
@@ -84,10 +79,12 @@ def verify(folder: Path, on_progress: Callable[[int, int], None] | None = None) 
     """
     plan = load_plan(folder)
     index = load_index(folder) if (folder / INDEX_NAME).exists() else Index(plan.dataset, plan.recipe)
-    problems = [*_check_folder(folder, plan, index)]
+    with readable(f"{PLAN_NAME} or {INDEX_NAME}"):
+        problems = [*_check_folder(folder, plan, index)]
     done = [shard for shard in plan.shards if shard.name in index.shards]
     for num_checked, planned in enumerate(done, 1):
-        problems += _check_shard(folder, planned, index.shards[planned.name], plan.recipe)
+        with readable(f"{planned.name}, or its rows in {PLAN_NAME} and status"):
+            problems += _check_shard(folder, planned, index.shards[planned.name], plan.recipe)
         if on_progress is not None:
             on_progress(num_checked, len(done))
     entries = index.shards.values()
@@ -204,8 +201,9 @@ def _sample_faults(sample: Sample, status: Status, row: PlanRow, recipe: Mapping
     if sizes != status.facts.get("bytes_by_kind"):
         yield f"bytes_by_kind={dict(sizes)}: the status row says {status.facts.get('bytes_by_kind')}"
     try:
-        yield from _fact_faults(sample, sample.facts, status, row, recipe)
-    except (ShardError, KeyError, TypeError, AttributeError) as error:
+        with readable("json"):
+            yield from _fact_faults(sample, sample.facts, status, row, recipe)
+    except ShardError as error:
         yield f"json: not as vidprep writes it ({error!r})"
 
 
@@ -221,10 +219,11 @@ def _fact_faults(
         yield f"json: num_frames={num_frames}, and another number of picture types or times"
     if len(stored) != status.num_frames or stored != sorted(set(stored) & set(range(num_frames))):
         yield f"json: frame_indices, {len(stored)} of {num_frames} frames; the status row says {status.num_frames}"
-    num_errors = facts["decode_errors"]
-    if type(num_errors) is not int or num_errors < 0 or num_errors != status.facts.get("decode_errors"):
-        said = status.facts.get("decode_errors")
-        yield f"json: decode_errors={num_errors}: must be a count, the status row says {said}"
+    for name in ("labels", "has_audio", "motion_exact", "decode_errors"):
+        if facts[name] != status.facts.get(name):
+            yield f"json: {name}={facts[name]}, the status row says {status.facts.get(name)}"
+    if type(facts["decode_errors"]) is not int or facts["decode_errors"] < 0:
+        yield f"json: decode_errors={facts['decode_errors']}: must be a count"
     expected = _expected_entries(facts, recipe)
     if sample.entries.keys() != expected:
         lost, added = sorted(expected - sample.entries.keys()), sorted(sample.entries.keys() - expected)
@@ -276,13 +275,12 @@ def _array_faults(sample: Sample, facts: Mapping[str, Any]) -> Iterator[str]:
         if "packets" in facts:
             yield from _packet_faults(sample, facts)
         if "motion.npz" in sample.entries:
-            with np.load(io.BytesIO(sample.entries["motion.npz"])) as arrays:
-                num_blocks = arrays["num_blocks"]
+            num_blocks = read_npz(sample.entries["motion.npz"], ["num_blocks"], "motion.npz")["num_blocks"]
             if len(num_blocks) != facts["num_frames"] or num_blocks.sum() != facts["motion"]["num_blocks"]:
                 yield f"motion.npz: {num_blocks.sum()} blocks in {len(num_blocks)} frames, the json says otherwise"
         if "spectrogram.npy" in sample.entries:
-            shape = np.load(io.BytesIO(sample.entries["spectrogram.npy"])).shape
+            shape = read_npy(sample.entries["spectrogram.npy"], "spectrogram.npy").shape
             if shape != (facts["spectrogram"]["num_bins"], facts["spectrogram"]["num_columns"]):
                 yield f"spectrogram.npy: shape={shape}, the json says otherwise"
-    except _ARRAY_ERRORS as error:
+    except ShardError as error:
         yield f"motion.npz or spectrogram.npy: not readable ({error})"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vidprep.codec.pictures import Packet
 
 
-class Reading:
+class SinglePass:
     """Decodes one stream once.
 
     Parameters

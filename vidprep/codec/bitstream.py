@@ -13,7 +13,12 @@ class BitReader:
 
     def __init__(self, data: bytes) -> None:
         self._value = int.from_bytes(data, "big")
-        self._left = 8 * len(data)
+        self._size = self._left = 8 * len(data)
+
+    @property
+    def position(self) -> int:
+        """How many bits have been read."""
+        return self._size - self._left
 
     def bits(self, count: int) -> int:
         """Read ``count`` bits; EOFError past the end."""

@@ -60,7 +60,7 @@ class Vol:
         return max((self.ticks_per_second - 1).bit_length(), 1)
 
     @property
-    def num_macroblocks(self) -> tuple[int, int]:
+    def mb_shape(self) -> tuple[int, int]:
         """Rows and columns of macroblocks."""
         return (self.height + 15) // 16, (self.width + 15) // 16
 
@@ -130,6 +130,11 @@ def has_vol(data: bytes) -> bool:
     return bool(_vol_places(data))
 
 
+def has_short_header(data: bytes) -> bool:
+    """Tell whether a packet begins like H.263, which MPEG-4 Part 2 includes as its short video header."""
+    return data[:2] == b"\0\0" and data[2:3] >= b"\x80"
+
+
 def read_vol(data: bytes) -> Vol:
     """Read the last video object layer in a decoder's configuration or a packet.
 
@@ -141,10 +146,9 @@ def read_vol(data: bytes) -> Vol:
         If the object is not a rectangle, or the stream is H.263's short header.
     """
     places = _vol_places(data)
+    if not places and has_short_header(data):
+        raise UnsupportedError("short_video_header=1: H.263 in MPEG-4's clothes; transcode it (--codec mpeg4)")
     if not places:
-        if data[:2] == b"\0\0" and data[2:3] != b"\1" and data[2:3] >= b"\x80":
-            raise UnsupportedError("short_video_header=1: such a stream has no video object layer; transcode it "
-                                   "(--codec mpeg4)")  # fmt: skip
         raise DecodeError(f"num_vols=0 in {len(data)} bytes: no video object layer; the stream is damaged or cut")
     return _vol_at(data, places[-1])[0]
 
@@ -256,7 +260,7 @@ def _read_vol_tools(
     interlaced, obmc = bool(reader.bits(1)), not reader.bits(1)
     sprite = reader.bits(1 if version == 1 else 2)
     if sprite:
-        reader.bits(52 if sprite == 1 else 0)
+        reader.bits(56 if sprite == 1 else 0)
         reader.bits(9 if sprite == 2 else 10)
     n_bit = reader.bits(1) and reader.bits(8) != 0x58
     mpeg_quantisation = bool(reader.bits(1))

@@ -1,0 +1,49 @@
+"""Which program made an MPEG-4 Part 2 stream: libavcodec knows the faults of some and decodes them accordingly."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+_USER_DATA = re.compile(rb"\x00\x00\x01\xb2(.*?)(?=\x00\x00\x01|\Z)", re.DOTALL)
+_DIVX = re.compile(rb"DivX(\d+)(?:Build|b)(\d+)")
+_XVID = re.compile(rb"XviD(\d+)")
+_LAVC = re.compile(rb"Lavc(\d+)\.(\d+)\.(\d+)")
+_OLD_LAVC = re.compile(rb"FFmpe[^b]*b(\d+)|FFmpeg v\d+\.\d+\.\d+ / libavcodec build: (\d+)")
+_OLDEST_LAVC_BUILD = 4600  # what libavcodec takes the bare word for
+_DIRECT_IN_FOUR_BUILD = 4655  # from it on, libavcodec's encoder predicts direct macroblocks as the standard says
+
+
+@dataclass(frozen=True, slots=True)
+class Builds:
+    """Builds of the encoders that a stream's user data names; -1 where it doesn't."""
+
+    divx_version: int = -1
+    divx_build: int = -1
+    xvid_build: int = -1
+    lavc_build: int = -1
+
+    def updated(self, data: bytes) -> Builds:
+        """Return what is known after the user data in a configuration or a packet."""
+        builds = self
+        for text in _USER_DATA.findall(data):
+            builds = builds._updated(text)
+        if builds.xvid_build >= 0:  # XviD also claims to be a DivX, for players that know nothing else
+            builds = replace(builds, divx_version=-1, divx_build=-1)
+        return builds
+
+    def _updated(self, text: bytes) -> Builds:
+        if match := _DIVX.match(text):
+            return replace(self, divx_version=int(match[1]), divx_build=int(match[2]))
+        if match := _XVID.match(text):
+            return replace(self, xvid_build=int(match[1]))
+        if match := _LAVC.match(text):
+            return replace(self, lavc_build=(int(match[1]) << 16) + (int(match[2]) << 8) + int(match[3]))
+        if match := _OLD_LAVC.match(text):
+            return replace(self, lavc_build=int(match[1] or match[2]))
+        return replace(self, lavc_build=_OLDEST_LAVC_BUILD) if text == b"ffmpeg" else self
+
+    @property
+    def has_direct_in_four(self) -> bool:
+        """Whether direct macroblocks of quarter-pel streams are predicted in four blocks, as the standard says."""
+        return self.divx_version < 0 and not 0 <= self.lavc_build < _DIRECT_IN_FOUR_BUILD

@@ -10,6 +10,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vidprep.codec.blocks import BLOCK_DTYPE, NO_BLOCKS, dense_motion
+from vidprep.codec.macroblocks import CodedVop
 from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8
 from vidprep.errors import UnsupportedError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import av
 
     from vidprep.codec.motion import Track
+    from vidprep.codec.mpeg4_vop import Vop
 
 
 class Frame:
@@ -84,9 +86,27 @@ class Frame:
     @property
     def vectors(self) -> NDArray[np.void]:
         """Block vectors [shape=(N,), dtype=BLOCK_DTYPE], empty for an I-frame."""
-        # Through picture.side_data, PyAV ties each frame into a cycle that waits for the garbage collector.
-        side_data = SideDataContainer(self._picture).get("MOTION_VECTORS")  # type: ignore[call-arg]
-        return NO_BLOCKS if side_data is None else np.frombuffer(memoryview(side_data), BLOCK_DTYPE)
+        exported = exported_vectors(self._picture)
+        # libavcodec exports zeros for MPEG-4's B-frames, and nothing for the last anchor of a stream with B-frames.
+        if self.coded is not None and (self.picture_type == "B" or exported is None):
+            return self.coded.vectors
+        return NO_BLOCKS if exported is None else exported
+
+    @property
+    def coded(self) -> CodedVop | None:
+        """What the bitstream says of this picture, where ``Video.frames(macroblocks=True)`` parses it."""
+        coded = self._picture.opaque
+        return coded if isinstance(coded, CodedVop) else None
+
+    @property
+    def vop(self) -> Vop | None:
+        """The picture's MPEG-4 Part 2 header."""
+        return None if self.coded is None else self.coded.vop
+
+    @property
+    def macroblocks(self) -> NDArray[np.void] | None:
+        """Macroblocks [shape=(mb_rows, mb_cols), dtype=MACROBLOCK_DTYPE]; None for an I-frame."""
+        return None if self.coded is None else self.coded.macroblocks
 
     def rgb_rows(self) -> NDArray[np.uint8]:
         """Return the picture as rows of bytes [shape=(H, >= 3 * W), dtype=uint8]; a row may be padded at its end."""
@@ -146,6 +166,13 @@ class Frame:
                 'use Video.frames(track="residual") and read them before asking for the next frame'
             )
         return self.track
+
+
+def exported_vectors(picture: av.VideoFrame) -> NDArray[np.void] | None:
+    """Return the block vectors that the decoder exported; None if it didn't, as for I-frames."""
+    # Through picture.side_data, PyAV ties each frame into a cycle that waits for the garbage collector.
+    side_data = SideDataContainer(picture).get("MOTION_VECTORS")  # type: ignore[call-arg]
+    return None if side_data is None else np.frombuffer(memoryview(side_data), BLOCK_DTYPE)
 
 
 def rows(picture: av.VideoFrame) -> NDArray[np.uint8]:

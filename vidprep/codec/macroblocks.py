@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vidprep.codec.blocks import BLOCK_DTYPE
-from vidprep.codec.mpeg4 import Clock, Vol, Vop, has_short_header, has_vol, read_vol, read_vop
+from vidprep.codec.blocks import BLOCK_DTYPE, NO_BLOCKS
+from vidprep.codec.mpeg4 import Vol, has_short_header, has_vol, read_vol
 from vidprep.codec.mpeg4_builds import Builds
+from vidprep.codec.mpeg4_vop import Clock, Vop, read_vop
 from vidprep.errors import DecodeError, UnsupportedError
 
 if TYPE_CHECKING:
-    from vidprep.codec._mpeg4_kernels import Header
+    from vidprep.codec._mpeg4_codes import Header
 
 MACROBLOCK_DTYPE = np.dtype(
     [
@@ -48,134 +49,176 @@ coefficients, bit 5 for the first luma block, bits 1 and 0 for Cb and Cr; in int
 """
 
 
+class CodedVop:
+    """One VOP's header, and its macroblocks, which are parsed when they are first asked for.
+
+    Attributes
+    ----------
+    vop : Vop
+        The header.
+    vol : Vol
+        Of its layer.
+    builds : Builds
+        Who made the stream, as far as it has said.
+    """
+
+    __slots__ = ("_future", "_macroblocks", "_packet", "_ticks", "builds", "vol", "vop")
+
+    def __init__(
+        self, packet: bytes, vop: Vop, vol: Vol, builds: Builds, ticks: tuple[int, int], future: CodedVop | None
+    ) -> None:
+        self.vop = vop
+        self.vol = vol
+        self.builds = builds
+        self._packet = packet
+        self._ticks = ticks
+        self._future = future
+        self._macroblocks: NDArray[np.void] | None = None
+
+    @property
+    def macroblocks(self) -> NDArray[np.void] | None:
+        """Macroblocks [shape=(mb_rows, mb_cols), dtype=MACROBLOCK_DTYPE], read-only; None for I-VOPs.
+
+        None also for VOPs that libavcodec makes no picture of: those that are not coded, and B-VOPs without a future
+        anchor or whose times are out of order.
+
+        Raises
+        ------
+        DecodeError
+            If a code is invalid, or the macroblocks don't end where the VOP does.
+        """
+        if self._macroblocks is None and self.vop.coded and self.vop.picture_type in "PB":
+            past, span = self._ticks
+            if self.vop.picture_type == "P" or (self._future is not None and 0 < past < span):
+                self._macroblocks = self._parse()
+                self._future = None  # it holds a packet
+        return self._macroblocks
+
+    @property
+    def vectors(self) -> NDArray[np.void]:
+        """Block vectors as libavcodec would export them [shape=(N,), dtype=BLOCK_DTYPE]."""
+        return NO_BLOCKS if self.macroblocks is None else block_vectors(self.macroblocks, self.vol.quarter_sample)
+
+    def _parse(self) -> NDArray[np.void]:
+        from vidprep.codec import _mpeg4_kernels
+        from vidprep.codec._mpeg4_codes import PADDING_BYTES
+
+        macroblocks = np.zeros(self.vol.mb_shape, MACROBLOCK_DTYPE)
+        data = np.zeros(len(self._packet) + PADDING_BYTES, np.uint8)
+        data[: len(self._packet)] = np.frombuffer(self._packet, np.uint8)
+        header, flat = self._header(), macroblocks.reshape(-1)
+        if self._future is None:
+            result = _mpeg4_kernels.parse_p(data, header, flat)
+        else:
+            anchors = self._future.macroblocks
+            anchors = np.zeros_like(macroblocks) if anchors is None else anchors
+            if anchors.shape != macroblocks.shape:
+                raise DecodeError(
+                    f"size={anchors.shape} before {macroblocks.shape}, in macroblocks: it must not change"
+                )
+            result = _mpeg4_kernels.parse_b(data, header, flat, anchors.reshape(-1))
+        _check_end(self._packet, *result, flat.size)
+        macroblocks.flags.writeable = False
+        return macroblocks
+
+    def _header(self) -> Header:
+        from vidprep.codec._mpeg4_codes import Header
+
+        vop, (num_rows, num_columns) = self.vop, self.vol.mb_shape
+        is_b = vop.picture_type == "B"
+        return Header(
+            num_columns=num_columns,
+            end=8 * len(self._packet),
+            position=vop.position,
+            quantiser=vop.quantiser,
+            dc_threshold=vop.dc_threshold,
+            past_fcode=vop.past_fcode,
+            future_fcode=vop.future_fcode,
+            prefix_zeros=15 + (max(vop.past_fcode, vop.future_fcode, 2) if is_b else vop.past_fcode),
+            number_bits=max((num_rows * num_columns - 1).bit_length(), 1),
+            tick_bits=self.vol.tick_bits,
+            num_fcodes=1 + is_b,
+            past_ticks=self._ticks[0],
+            span_ticks=self._ticks[1],
+            direct_in_four=int(self.vol.quarter_sample and self.builds.has_direct_in_four),
+        )
+
+
 class MacroblockParser:
-    """Parses the VOPs of one stream, one after the other, in decoding order.
+    """Reads the VOPs of one stream, one after the other, in decoding order.
 
     Parameters
     ----------
     extradata : bytes
         The decoder's configuration; it may be empty, if packets repeat the headers.
-    only_b : bool
-        Parse P-VOPs only where a B-VOP needs them, and don't return their macroblocks.
-
-    Attributes
-    ----------
-    vol : Vol or None
-        The stream's last video object layer.
-    builds : Builds
-        Who made the stream, as far as it says.
 
     Raises
     ------
+    DecodeError
+        If its headers are damaged.
     UnsupportedError
         If the stream uses coding tools that are not known here.
     """
 
-    def __init__(self, extradata: bytes, *, only_b: bool = False) -> None:
-        self.vol: Vol | None = None
-        self._only_b = only_b
-        self.builds = Builds()
+    def __init__(self, extradata: bytes) -> None:
+        self._vol: Vol | None = None
+        self._builds = Builds()
         self._clock = Clock()
-        self._anchor: tuple[bytes, Vop] | None = None
-        self._anchor_macroblocks: NDArray[np.void] | None = None
+        self._anchor: CodedVop | None = None
         self._read_headers(extradata)
 
     def parse(self, packet: bytes) -> tuple[Vop | None, NDArray[np.void] | None]:
-        """Return a packet's VOP and its macroblocks [shape=(mb_rows, mb_cols), dtype=MACROBLOCK_DTYPE].
+        """Return a packet's VOP and its macroblocks; see :meth:`read`."""
+        coded = self.read(packet)
+        return (None, None) if coded is None else (coded.vop, coded.macroblocks)
+
+    def read(self, packet: bytes) -> CodedVop | None:
+        """Return what a packet holds; None if there is no VOP.
 
         Parameters
         ----------
         packet : bytes
             It holds one VOP; libavcodec's filter ``mpeg4_unpack_bframes`` takes care of that.
 
-        Returns
-        -------
-        vop : Vop or None
-            None if the packet holds none.
-        macroblocks : ndarray or None
-            None for I-VOPs, VOPs that are not coded, and B-VOPs that libavcodec drops: their times are out of order.
-
         Raises
         ------
         DecodeError
-            If a code is invalid, or the macroblocks don't end where the VOP does.
+            If its headers are damaged.
         UnsupportedError
             If the stream uses coding tools that are not known here.
         """
         self._read_headers(packet)
-        if self.vol is None:
+        if self._vol is None:
             raise DecodeError("num_vols=0: the stream begins without its layer's header; it is cut, get it anew")
-        vop = read_vop(packet, self.vol)
+        vop = read_vop(packet, self._vol)
         if vop is None:
-            return None, None
+            return None
         if vop.picture_type == "S":
             raise UnsupportedError("picture_type=S: global motion is not followed; transcode it (--codec mpeg4)")
-        past_ticks, span_ticks = self._clock.step(vop, self.vol.ticks_per_second)
-        if not vop.coded:
-            return vop, None
-        if vop.picture_type == "B":
-            return vop, self._parse_b(packet, vop, past_ticks, span_ticks) if 0 < past_ticks < span_ticks else None
-        self._anchor, self._anchor_macroblocks = (packet, vop), None
-        return vop, None if self._only_b or vop.picture_type == "I" else self._future_anchor()
+        ticks = self._clock.step(vop, self._vol.ticks_per_second)
+        future = self._anchor if vop.picture_type == "B" else None
+        coded = CodedVop(packet, vop, self._vol, self._builds, ticks, future)
+        if vop.coded and vop.picture_type != "B":
+            self._anchor = coded
+        return coded
 
     def _read_headers(self, data: bytes) -> None:
-        head = data.partition(b"\0\0\1\xb6")[0]
+        end = data.find(b"\0\0\1\xb6")
+        head = data if end < 0 else data[:end]
         if head:
-            self.builds = self.builds.updated(head)
-        if has_vol(head) or has_short_header(head):
-            self.vol = read_vol(head)
-            _refuse(self.vol)
+            self._builds = self._builds.updated(head)
+            if has_vol(head) or has_short_header(head):
+                self._vol = read_vol(head)
+                _refuse(self._vol)
 
-    def _future_anchor(self) -> NDArray[np.void]:
-        """Return the macroblocks of the anchor decoded last, which B-VOPs refer to as the next one displayed."""
-        assert self.vol is not None
-        if self._anchor_macroblocks is None:
-            macroblocks = np.zeros(self.vol.mb_shape, MACROBLOCK_DTYPE)
-            if self._anchor is not None and self._anchor[1].picture_type == "P":
-                from vidprep.codec._mpeg4_kernels import parse_p
 
-                packet, vop = self._anchor
-                data, header = self._prepared(packet, vop, 1, 1)
-                _check_end(data, header, *parse_p(data, header, macroblocks.reshape(-1)), macroblocks.size)
-            self._anchor_macroblocks = macroblocks
-        return self._anchor_macroblocks
-
-    def _parse_b(self, packet: bytes, vop: Vop, past_ticks: int, span_ticks: int) -> NDArray[np.void]:
-        from vidprep.codec._mpeg4_kernels import parse_b
-
-        assert self.vol is not None
-        anchors = self._future_anchor()
-        macroblocks = np.zeros(self.vol.mb_shape, MACROBLOCK_DTYPE)
-        data, header = self._prepared(packet, vop, past_ticks, span_ticks)
-        result = parse_b(data, header, macroblocks.reshape(-1), anchors.reshape(-1))
-        _check_end(data, header, *result, macroblocks.size)
-        return macroblocks
-
-    def _prepared(self, packet: bytes, vop: Vop, past_ticks: int, span_ticks: int) -> tuple[NDArray[np.uint8], Header]:
-        from vidprep.codec._mpeg4_kernels import PADDING_BYTES, Header
-
-        assert self.vol is not None
-        data = np.zeros(len(packet) + PADDING_BYTES, np.uint8)
-        data[: len(packet)] = np.frombuffer(packet, np.uint8)
-        num_rows, num_columns = self.vol.mb_shape
-        is_b = vop.picture_type == "B"
-        fcode = max(vop.past_fcode, vop.future_fcode, 2) if is_b else vop.past_fcode
-        return data, Header(
-            num_columns=num_columns,
-            end=8 * len(packet),
-            position=vop.position,
-            quantiser=vop.quantiser,
-            dc_threshold=vop.dc_threshold,
-            past_fcode=vop.past_fcode,
-            future_fcode=vop.future_fcode,
-            prefix_zeros=fcode + 15,
-            number_bits=max((num_rows * num_columns - 1).bit_length(), 1),
-            tick_bits=self.vol.tick_bits,
-            num_fcodes=1 + is_b,
-            past_ticks=past_ticks,
-            span_ticks=span_ticks,
-            direct_in_four=int(self.vol.quarter_sample and self.builds.has_direct_in_four),
-        )
+def can_parse(extradata: bytes) -> bool:
+    """Tell whether a decoder's configuration names no coding tools that are not known here."""
+    try:
+        MacroblockParser(extradata)
+    except DecodeError:
+        return False
+    return True
 
 
 def _refuse(vol: Vol) -> None:
@@ -188,18 +231,19 @@ def _refuse(vol: Vol) -> None:
         )
 
 
-def _check_end(data: NDArray[np.uint8], header: Header, num_read: int, position: int, size: int) -> None:
-    """Raise DecodeError unless all macroblocks were read, and stuffing is all that follows (section 6.2.5)."""
+def _check_end(packet: bytes, num_read: int, position: int, size: int) -> None:
+    """Raise DecodeError unless all macroblocks were read, and stuffing is all that follows (section 5.2.4)."""
     cure = "the stream is damaged; get the file anew, or transcode it (--codec mpeg4)"
     if position < 0:
         raise DecodeError(f"macroblock={num_read} of {size}: an invalid code; {cure}")
-    at = position // 8
-    stuffing = (1 << (7 - position % 8)) - 1  # a zero, then ones up to the byte's end
-    rest = data[at + 1 : header.end // 8].tobytes()
+    byte, bit = divmod(position, 8)
+    stuffing = (1 << (7 - bit)) - 1  # a zero, then ones up to the byte's end
+    rest = packet[byte + 1 :]
     after = rest.lstrip(b"\0")
     is_start_code = after[:1] == b"\1" and len(rest) - len(after) >= 2
-    if position >= header.end or int(data[at]) & (2 * stuffing + 1) != stuffing or (after and not is_start_code):
-        raise DecodeError(f"position={position} of {header.end} bits: the macroblocks end, but the VOP doesn't; {cure}")
+    is_stuffed = byte < len(packet) and packet[byte] & (2 * stuffing + 1) == stuffing
+    if not is_stuffed or (after and not is_start_code):
+        raise DecodeError(f"position={position} of {8 * len(packet)} bits: macroblocks end, the VOP doesn't; {cure}")
 
 
 def block_vectors(macroblocks: NDArray[np.void], quarter_sample: bool) -> NDArray[np.void]:

@@ -11,6 +11,7 @@ from av.video.frame import PictureType
 from av.video.reformatter import VideoReformatter
 
 from vidprep.codec.frame import Frame
+from vidprep.codec.macroblocks import CodedVop, MacroblockParser
 from vidprep.errors import DecodeError, UnsupportedError
 
 PICTURE_TYPES = {PictureType.I: "I", PictureType.P: "P", PictureType.B: "B", PictureType.S: "P", PictureType.SI: "I",
@@ -57,6 +58,40 @@ def decode(
                     "the size must not change; transcode it (--codec mpeg4)"
                 )
             yield picture
+
+
+def annotate(
+    packets: Iterable[Packet], stream: av.VideoStream, parser: MacroblockParser, *, strict: bool
+) -> Iterator[Packet]:
+    """Let each packet of an MPEG-4 Part 2 stream hold one VOP, and its picture carry what the parser makes of it.
+
+    If ``strict`` is not set, an error of the parser ends the annotations, not the packets.
+    """
+    stream.codec_context.copy_opaque = True
+    unpack = av.BitStreamFilterContext("mpeg4_unpack_bframes", stream)
+    reader: MacroblockParser | None = parser
+    for packet in packets:
+        for single in unpack.filter(packet if packet.size else None):
+            if reader is not None:
+                try:
+                    single.opaque = reader.read(bytes(single))
+                except DecodeError:
+                    if strict:
+                        raise
+                    reader = None
+            yield single
+        if not packet.size:
+            yield packet  # it flushes the decoder
+
+
+def check_annotation(picture: av.VideoFrame) -> bool:
+    """Tell whether a picture's macroblocks can be parsed; if not, take away what it carries."""
+    try:
+        if isinstance(picture.opaque, CodedVop) and picture.opaque.macroblocks is not None:
+            return True
+    except DecodeError:
+        picture.opaque = None
+    return False
 
 
 def picture_letter(picture: av.VideoFrame) -> str:

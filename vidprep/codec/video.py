@@ -24,10 +24,11 @@ from vidprep.codec.container import (
     seek,
     video_stream,
 )
-from vidprep.codec.frame import Frame
+from vidprep.codec.frame import Frame, exported_vectors
+from vidprep.codec.macroblocks import MacroblockParser, can_parse
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.motion import track_frames
-from vidprep.codec.pictures import Numbering, decode, set_up
+from vidprep.codec.pictures import Numbering, Packet, annotate, check_annotation, decode, set_up
 from vidprep.codec.probe import read_metadata, rotation_of
 from vidprep.codec.timing import microseconds, repair_times, zip_exactly
 from vidprep.errors import DecodeError, UnsupportedError
@@ -99,21 +100,29 @@ class Video:
         """Whether the exported vectors are those of the stream, as far as it has been read.
 
         False for H.264 with several reference frames, whose vectors don't say which one they mean, for interlaced
-        pictures, whose vectors may be those of one field, and for MPEG-4 Part 2 with B-frames, for which libavcodec
-        exports zeros, or with global motion (S-pictures). H.264 streams that don't refer to each of their P-pictures
-        are not recognised.
+        pictures, whose vectors may be those of one field, and for MPEG-4 Part 2 with global motion (S-pictures), or
+        with B-frames, for which libavcodec exports zeros, where these can't be parsed. H.264 streams that don't refer
+        to each of their P-pictures are not recognised.
         """
         return self.metadata.motion_exact and not self._has_lost_vectors
 
-    def _loses_vectors(self, picture: av.VideoFrame) -> bool:
-        of_mpeg4 = self.metadata.codec == "mpeg4" and picture.pict_type in (PictureType.B, PictureType.S)
-        return of_mpeg4 or picture.interlaced_frame
+    def _loses_vectors(self, picture: av.VideoFrame, vectors: bool) -> bool:
+        """Tell whether a picture's vectors are not the stream's; with ``vectors`` unset, none are looked at."""
+        if picture.interlaced_frame or self.metadata.codec != "mpeg4":
+            return picture.interlaced_frame
+        if not vectors:
+            return picture.pict_type == PictureType.S or (picture.pict_type == PictureType.B and not self._can_parse)
+        # libavcodec exports none for an anchor that it has to be asked for at the end, as streams with B-frames have.
+        left_out = self._reorder_depth > 0 and picture.pict_type == PictureType.P and exported_vectors(picture) is None
+        needs_parsing = left_out or picture.pict_type == PictureType.B
+        return picture.pict_type == PictureType.S or (needs_parsing and not check_annotation(picture))
 
     def frames(
         self,
         *,
         track: Track = "none",
         vectors: bool = True,
+        macroblocks: bool = False,
         start_seconds: float | None = None,
         end_seconds: float | None = None,
     ) -> Iterator[Frame]:
@@ -125,6 +134,8 @@ class Video:
             Follow each pixel to its GOP's I-frame, for accumulated motion, or for accumulated residual too.
         vectors : bool
             Have the decoder export its block vectors.
+        macroblocks : bool
+            Parse the bitstream of MPEG-4 Part 2 for ``Frame.vop`` and ``Frame.macroblocks``.
         start_seconds, end_seconds : float, optional
             Time relative to the first frame. Decoding begins at the I-frame at or before the start, and frames
             from there on are yielded, so that all of them can be tracked; it ends with the last
@@ -140,7 +151,8 @@ class Video:
         DecodeError
             If the stream is damaged, or holds no I-frame.
         UnsupportedError
-            If vectors are wanted and the codec exports none, or the picture's size changes.
+            If vectors are wanted and the codec exports none, or the picture's size changes; if macroblocks are wanted
+            and the codec is not MPEG-4 Part 2, or uses tools of it that are not known here.
         """
         vectors = vectors or track != "none"
         if vectors and self.metadata.codec not in VECTOR_CODECS:
@@ -148,7 +160,11 @@ class Video:
                 f"codec={self.metadata.codec}: its decoder exports no motion vectors (those of "
                 f"{', '.join(sorted(VECTOR_CODECS))} do); transcode it (--codec mpeg4)"
             )
-        frames = self._frames(vectors, start_seconds, end_seconds)
+        if macroblocks and self.metadata.codec != "mpeg4":
+            raise UnsupportedError(
+                f"codec={self.metadata.codec}: only MPEG-4 Part 2 is parsed; transcode it (--codec mpeg4)"
+            )
+        frames = self._frames(vectors, macroblocks, start_seconds, end_seconds)
         return frames if track == "none" else track_frames(frames, with_picture=track == "residual")
 
     def measure_seconds(self, at_most: float = math.inf) -> float:
@@ -168,12 +184,12 @@ class Video:
             return list(self.frame_times)
         return [frame.pts_seconds for frame in self.frames(vectors=False)]
 
-    def _frames(self, vectors: bool, start: float | None, end: float | None) -> Iterator[Frame]:
+    def _frames(self, vectors: bool, macroblocks: bool, start: float | None, end: float | None) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
         with self._container() as container:
             numbering = Numbering()
             last = None
-            for picture, time in self._timed(self._pictures(container, vectors, start)):
+            for picture, time in self._timed(self._pictures(container, vectors, macroblocks, start)):
                 frame = numbering.frame(picture, time)
                 if frame is None:
                     self.num_dropped_frames += 1
@@ -182,7 +198,7 @@ class Video:
                 if past_end and last != "B":
                     break
                 last = frame.picture_type
-                self._has_lost_vectors |= self._loses_vectors(picture)
+                self._has_lost_vectors |= self._loses_vectors(picture, vectors)
                 yield frame
             if last is None:
                 limit, cure = "", "the file is damaged or cut"
@@ -190,13 +206,18 @@ class Video:
                     limit, cure = f" before end_seconds={end}", "check start and end, or get the file anew"
                 raise DecodeError(f"num_frames=0 in {self.name}: no I-frame could be decoded{limit}; {cure}")
 
-    def _pictures(self, container: InputContainer, vectors: bool, start: float | None) -> Iterator[av.VideoFrame]:
+    def _pictures(
+        self, container: InputContainer, vectors: bool, macroblocks: bool, start: float | None
+    ) -> Iterator[av.VideoFrame]:
         stream = video_stream(container, self.name)
         set_up(stream.codec_context, vectors=vectors)
         if start:
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
+        packets: Iterator[Packet] = container.demux(stream)
+        if macroblocks or (vectors and self._can_parse):
+            packets = annotate(packets, stream, MacroblockParser(self._extradata), strict=macroblocks)
         with decoding(self.name):
-            yield from decode(container.demux(stream), stream.decode, self.name)
+            yield from decode(packets, stream.decode, self.name)
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float]]:
         if self.frame_times is not None:
@@ -215,9 +236,13 @@ class Video:
         with self._container() as container:
             stream = video_stream(container, self.name)
             self._reorder_depth = stream.codec_context.reorder_depth
+            self._extradata = stream.codec_context.extradata or b""
             self.has_index = has_index(container)
             rotation = 0 if self.frame_times is not None else rotation_of(container, stream, self.name)
-            return read_metadata(container, stream, rotation)
+            metadata = read_metadata(container, stream, rotation)
+        # libavcodec loses vectors of MPEG-4 Part 2 with B-frames; from the bitstream they can be had.
+        self._can_parse = metadata.codec == "mpeg4" and self._reorder_depth > 0 and can_parse(self._extradata)
+        return metadata
 
     def _container(self) -> AbstractContextManager[InputContainer]:
         return open_container(self.source, self.name, self.container_format)

@@ -21,9 +21,10 @@ from reference import (
 )
 from reference import dense_motion as slow_dense_motion
 
+from vidprep.codec.anchors import MAX_CONSECUTIVE_B_FRAMES
 from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.frame import Frame
-from vidprep.codec.motion import MAX_CONSECUTIVE_B_FRAMES, accumulate_vectors, track_frames
+from vidprep.codec.motion import accumulate_vectors, track_frames
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
 from vidprep.errors import DecodeError, UnsupportedError

@@ -15,7 +15,9 @@ import av
 from av.container import InputContainer
 from av.video.frame import PictureType
 
+from vidprep.codec.anchors import link_anchors
 from vidprep.codec.audio import Audio, cut_audio, decode_audio
+from vidprep.codec.coded import CODED_RESIDUAL_CODECS, why_not_coded
 from vidprep.codec.container import (
     decoding,
     has_index,
@@ -123,6 +125,7 @@ class Video:
         track: Track = "none",
         vectors: bool = True,
         macroblocks: bool = False,
+        coded: bool = False,
         start_seconds: float | None = None,
         end_seconds: float | None = None,
     ) -> Iterator[Frame]:
@@ -136,6 +139,9 @@ class Video:
             Have the decoder export its block vectors.
         macroblocks : bool
             Parse the bitstream of MPEG-4 Part 2 for ``Frame.vop`` and ``Frame.macroblocks``.
+        coded : bool
+            Parse it, and keep each frame's references for ``Frame.coded_residual``. Pictures are decoded with the
+            standard's arithmetic then; libavcodec's usual one is off by one level in rare places.
         start_seconds, end_seconds : float, optional
             Time relative to the first frame. Decoding begins at the I-frame at or before the start, and frames
             from there on are yielded, so that all of them can be tracked; it ends with the last
@@ -154,6 +160,11 @@ class Video:
             If vectors are wanted and the codec exports none, or the picture's size changes; if macroblocks are wanted
             and the codec is not MPEG-4 Part 2, or uses tools of it that are not known here.
         """
+        if coded and self.metadata.codec not in CODED_RESIDUAL_CODECS:
+            raise UnsupportedError(
+                f"codec={self.metadata.codec}: the coded residual is for MPEG-4 Part 2, "
+                f"{why_not_coded(self.metadata.codec)}; transcode it (--codec mpeg4)"
+            )
         vectors = vectors or track != "none"
         if vectors and self.metadata.codec not in VECTOR_CODECS:
             raise UnsupportedError(
@@ -164,7 +175,8 @@ class Video:
             raise UnsupportedError(
                 f"codec={self.metadata.codec}: only MPEG-4 Part 2 is parsed; transcode it (--codec mpeg4)"
             )
-        frames = self._frames(vectors, macroblocks, start_seconds, end_seconds)
+        frames = self._frames(vectors, macroblocks or coded, coded, start_seconds, end_seconds)
+        frames = link_anchors(frames) if coded else frames
         return frames if track == "none" else track_frames(frames, with_picture=track == "residual")
 
     def measure_seconds(self, at_most: float = math.inf) -> float:
@@ -184,12 +196,14 @@ class Video:
             return list(self.frame_times)
         return [frame.pts_seconds for frame in self.frames(vectors=False)]
 
-    def _frames(self, vectors: bool, macroblocks: bool, start: float | None, end: float | None) -> Iterator[Frame]:
+    def _frames(
+        self, vectors: bool, macroblocks: bool, exact: bool, start: float | None, end: float | None
+    ) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
         with self._container() as container:
             numbering = Numbering()
             last = None
-            for picture, time in self._timed(self._pictures(container, vectors, macroblocks, start)):
+            for picture, time in self._timed(self._pictures(container, vectors, macroblocks, exact, start)):
                 frame = numbering.frame(picture, time)
                 if frame is None:
                     self.num_dropped_frames += 1
@@ -207,10 +221,10 @@ class Video:
                 raise DecodeError(f"num_frames=0 in {self.name}: no I-frame could be decoded{limit}; {cure}")
 
     def _pictures(
-        self, container: InputContainer, vectors: bool, macroblocks: bool, start: float | None
+        self, container: InputContainer, vectors: bool, macroblocks: bool, exact: bool, start: float | None
     ) -> Iterator[av.VideoFrame]:
         stream = video_stream(container, self.name)
-        set_up(stream.codec_context, vectors=vectors)
+        set_up(stream.codec_context, vectors=vectors, exact=exact)
         if start:
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
         packets: Iterator[Packet] = container.demux(stream)

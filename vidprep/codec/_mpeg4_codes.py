@@ -55,7 +55,7 @@ def peek(data: Any, position: int, count: int) -> int:
     one = np.uint64(1)
     word = np.uint32(data[at]) << np.uint32(24) | np.uint32(data[at + one]) << np.uint32(16)
     word |= np.uint32(data[at + one + one]) << np.uint32(8) | np.uint32(data[at + one + one + one])
-    return int(np.uint32(word << np.uint32(position & 7)) >> np.uint32(32 - count))
+    return int(np.int64(np.uint32(word << np.uint32(position & 7)) >> np.uint32(32 - count)))
 
 
 @numba.njit(cache=True, nogil=True)

@@ -77,7 +77,7 @@ class CodedVop:
 
     @property
     def macroblocks(self) -> NDArray[np.void] | None:
-        """Macroblocks [shape=(mb_rows, mb_cols), dtype=MACROBLOCK_DTYPE], read-only; None for I-VOPs.
+        """Macroblocks [shape=(mb_rows, mb_cols), dtype=MACROBLOCK_DTYPE]; None for I-VOPs.
 
         None also for VOPs that libavcodec makes no picture of: those that are not coded, and B-VOPs without a future
         anchor or whose times are out of order.
@@ -118,7 +118,6 @@ class CodedVop:
                 )
             result = _mpeg4_kernels.parse_b(data, header, flat, anchors.reshape(-1))
         _check_end(self._packet, *result, flat.size)
-        macroblocks.flags.writeable = False
         return macroblocks
 
     def _header(self) -> Header:

@@ -77,7 +77,8 @@ def annotate(
     unpack = av.BitStreamFilterContext("mpeg4_unpack_bframes", stream)
     reader: MacroblockParser | None = parser
     for packet in packets:
-        for single in unpack.filter(packet if packet.size else None):
+        is_last = not packet.size  # it flushes the decoder; the filter empties the others
+        for single in unpack.filter(None if is_last else packet):
             if reader is not None:
                 try:
                     single.opaque = reader.read(bytes(single))
@@ -86,8 +87,8 @@ def annotate(
                         raise
                     reader = None
             yield single
-        if not packet.size:
-            yield packet  # it flushes the decoder
+        if is_last:
+            yield packet
 
 
 def check_annotation(picture: av.VideoFrame) -> bool:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import tee
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
+from typing import IO, TYPE_CHECKING, Literal
 
 import av
 from av.container import InputContainer
@@ -30,10 +30,13 @@ from vidprep.codec.frame import Frame, exported_vectors
 from vidprep.codec.macroblocks import MacroblockParser, can_parse
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.motion import track_frames
-from vidprep.codec.pictures import Numbering, Packet, annotate, check_annotation, decode, set_up
+from vidprep.codec.pictures import Numbering, annotate, check_annotation, decode, set_up
 from vidprep.codec.probe import read_metadata, rotation_of
 from vidprep.codec.timing import microseconds, repair_times, zip_exactly
 from vidprep.errors import DecodeError, UnsupportedError
+
+if TYPE_CHECKING:
+    from vidprep.codec.pictures import Packet
 
 VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
 """Codecs whose decoders export motion vectors."""

@@ -1,8 +1,8 @@
 """Motion compensation against a slow oracle: all fractions, both roundings, vectors far outside, odd sizes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -50,7 +50,27 @@ def planes(draw: st.DrawFn, block: int) -> list[NDArray[np.uint8]]:
     return list(noise.astype(np.uint8))
 
 
+class Rules(NamedTuple):
+    """What one test run is about; a reference ends with its macroblocks, or with the picture's size."""
+
+    plane: int
+    quarter: bool
+    rounding: int
+    size: tuple[int, int]
+    ends_at_size: bool = False
+
+    @property
+    def block(self) -> int:
+        """Size of a macroblock in the plane."""
+        return 8 if self.plane else 16
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        return self.size if self.ends_at_size else (16 * ROWS, 16 * COLUMNS)
+
+
 sizes = st.tuples(st.integers(16 * ROWS - 15, 16 * ROWS), st.integers(16 * COLUMNS - 15, 16 * COLUMNS))
+all_rules = st.builds(Rules, st.integers(0, 2), st.booleans(), st.integers(0, 1), sizes, st.booleans())
 
 
 @contextmanager
@@ -63,14 +83,19 @@ def all_python(enabled: bool) -> Iterator[None]:
         yield
 
 
-def expected(
-    predict: Callable[..., NDArray[np.int64]], found: NDArray[np.void], pictures: list[NDArray[np.uint8]], block: int,
-    *context: Any,
-) -> NDArray[np.int64]:  # fmt: skip
-    picture, past, future = (plane[:, : COLUMNS * block].astype(np.int64) for plane in pictures)
-    references = {"past": past, "future": future}
-    rows = [[predict(found[y, x], y, x, references, *context) for x in range(COLUMNS)] for y in range(ROWS)]
-    return picture - np.block(rows)
+Pictures = list[NDArray[np.uint8]]
+
+
+def expected(rules: Rules, found: NDArray[np.void], pictures: Pictures) -> NDArray[np.int64]:
+    """The oracle's residual."""
+    predict = oracle.predict_chroma if rules.plane else oracle.predict_luma
+    height, width = (n // 2 if rules.plane else n for n in rules.ends)
+    picture, past, future = (plane.astype(np.int64) for plane in pictures)
+    references = {"past": past[:height, :width], "future": future[:height, :width]}
+    context = (references, rules.quarter, rules.rounding, rules.size)
+    rows = [[predict(found[y, x], y, x, *context) for x in range(COLUMNS)] for y in range(ROWS)]
+    height, width = (-(-n // 2) if rules.plane else n for n in rules.size)
+    return picture[:height, :width] - np.block(rows)[:height, :width]
 
 
 def uncoded_faults(found: NDArray[np.void], residual: NDArray[np.int64], block: int, bits: list[int]) -> list[int]:
@@ -87,54 +112,34 @@ def uncoded_faults(found: NDArray[np.void], residual: NDArray[np.int64], block: 
     return faults
 
 
-Pictures = list[NDArray[np.uint8]]
-
-
-def run(
-    found: NDArray[np.void], quarter: bool, rounding: int, size: tuple[int, int], plane: int, pictures: Pictures
-) -> tuple[int, NDArray[np.int16]]:
+def run(rules: Rules, found: NDArray[np.void], pictures: Pictures) -> tuple[int, NDArray[np.int16]]:
     """Return the kernel's answer and what it wrote."""
-    out = np.full([-(-n // 2) for n in size] if plane else size, 999, np.int16)
+    out = np.full([-(-n // 2) if rules.plane else n for n in rules.size], 999, np.int16)
     scratch = np.empty(kernels.NUM_SCRATCH_BYTES, np.uint8)
-    rules = (int(quarter), rounding, *size)
-    fault = kernels.coded_residual(found.view(np.recarray), rules, plane, *pictures, scratch, out)
+    numbers = (int(rules.quarter), rules.rounding, *rules.size, *rules.ends)
+    fault = kernels.coded_residual(found.view(np.recarray), numbers, rules.plane, *pictures, scratch, out)
     return fault, out
 
 
 @pytest.mark.parametrize("python", [False, True])
-@given(found=macroblocks(), pictures=planes(16), size=sizes, quarter=st.booleans(), rounding=st.integers(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_luma(
-    python: bool, found: NDArray[np.void], pictures: Pictures, size: tuple[int, int], quarter: bool, rounding: int
-) -> None:
+@given(data=st.data(), found=macroblocks(), rules=all_rules)
+@settings(max_examples=120, deadline=None)
+def test_against_the_oracle(python: bool, data: st.DataObject, found: NDArray[np.void], rules: Rules) -> None:
+    pictures = data.draw(planes(rules.block))
     with all_python(python):
-        fault, out = run(found, quarter, rounding, size, 0, pictures)
-    residual = expected(oracle.predict_luma, found, pictures, 16, quarter, rounding, size)[: size[0], : size[1]]
+        fault, out = run(rules, found, pictures)
+    residual = expected(rules, found, pictures)
     np.testing.assert_array_equal(out, residual)
-    assert fault == min(uncoded_faults(found, residual, 16, [5, 4, 3, 2]), default=-1)
-
-
-@pytest.mark.parametrize("python", [False, True])
-@given(found=macroblocks(), pictures=planes(8), size=sizes, quarter=st.booleans(), rounding=st.integers(0, 1),
-       plane=st.integers(1, 2))  # fmt: skip
-@settings(max_examples=60, deadline=None)
-def test_chroma(
-    python: bool, found: NDArray[np.void], pictures: Pictures, size: tuple[int, int], quarter: bool, rounding: int,
-    plane: int,
-) -> None:  # fmt: skip
-    with all_python(python):
-        fault, out = run(found, quarter, rounding, size, plane, pictures)
-    residual = expected(oracle.predict_chroma, found, pictures, 8, quarter, rounding, size)
-    residual = residual[: out.shape[0], : out.shape[1]]
-    np.testing.assert_array_equal(out, residual)
-    assert fault == min(uncoded_faults(found, residual, 8, [2 - plane]), default=-1)
+    bits = [2 - rules.plane] if rules.plane else [5, 4, 3, 2]
+    assert fault == min(uncoded_faults(found, residual, rules.block, bits), default=-1)
 
 
 @pytest.mark.parametrize("quarter", [False, True])
 @pytest.mark.parametrize("block", range(6))
 def test_one_uncoded_block_with_a_residual(quarter: bool, block: int) -> None:
     """All is zero but for one sample in one block: a fault exactly if the block's bit is not set."""
-    plane, size = max(block - 3, 0), 16 if block < 4 else 8
+    rules = Rules(max(block - 3, 0), quarter, 1, (16 * ROWS, 16 * COLUMNS))
+    size = rules.block
     found = np.zeros((ROWS, COLUMNS), MACROBLOCK_DTYPE)
     found["past"] = 1
     past = np.full((size * ROWS, size * COLUMNS), 77, np.uint8)
@@ -143,7 +148,7 @@ def test_one_uncoded_block_with_a_residual(quarter: bool, block: int) -> None:
     picture[size + below + 7, 2 * size + right] += 1
     for cbp, fault in ((0, COLUMNS + 2), (63 - (32 >> block), COLUMNS + 2), (32 >> block, -1)):
         found["cbp"] = cbp
-        answer, out = run(found, quarter, 1, (16 * ROWS, 16 * COLUMNS), plane, [picture, past, past])
+        answer, out = run(rules, found, [picture, past, past])
         assert answer == fault
         assert out.sum() == np.abs(out).sum() == 1
 

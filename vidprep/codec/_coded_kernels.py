@@ -1,8 +1,8 @@
 """Decoded samples of MPEG-4 Part 2 minus their prediction, bit for bit as libavcodec predicts: numba loops.
 
 ISO/IEC 14496-2, sections 7.6.2.1 (half samples), 7.6.2.2 (quarter samples), 7.6.4 (places outside of the picture),
-7.6.5 (vectors of chroma) and 7.6.9 (two references). A plane is (rows, line size), uint8, of which the first
-``num_columns`` are the picture. Outside, the nearest sample is taken. With rounding type 1, means are rounded down.
+7.6.5 (vectors of chroma) and 7.6.9 (two references). A plane is (rows, line size), uint8, of which ``num_rows`` and
+``num_columns`` are used. Outside, the nearest sample is taken. With rounding type 1, means are rounded down.
 """
 
 from typing import Any
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
-Rules = tuple[int, int, int, int]
-"""Of one picture: whether vectors count quarter samples, its rounding type, its height and its width in pixels."""
+Rules = tuple[int, int, int, int, int, int]
+"""Of one picture: whether vectors count quarter samples, its rounding type, its height and width, and how many rows and
+columns of luma a reference has, all in pixels."""
 
 _STRIDE = 24  # of an area of up to 17 x 17 samples
 # What scratch holds, one after the other: two predictions of up to 16 x 16 samples, the area that they are made from
@@ -44,7 +45,7 @@ def coded_residual(
             macroblock = macroblocks[row, column]
             y, x = size * row, size * column
             uncoded = 0 if macroblock.intra else ~np.int64(macroblock.cbp)
-            _predict(macroblock, rules, plane, y, x, size * num_columns, past, future, scratch)
+            _predict(macroblock, rules, plane, y, x, past, future, scratch)
             for i in range(num_blocks):
                 below, right = (i >> 1) * 8, (i & 1) * 8
                 is_zero = _subtract(picture, scratch, _FIRST + below * size + right, size, y + below, x + right, out)
@@ -74,9 +75,8 @@ def _subtract(picture: Array, scratch: Array, begin: int, step: int, y: int, x: 
 
 @numba.njit(cache=True, nogil=True)
 def _predict(
-    macroblock: Any, rules: Rules, plane: int, y: int, x: int, num_columns: int, past: Array, future: Array,
-    scratch: Array,
-) -> None:  # fmt: skip
+    macroblock: Any, rules: Rules, plane: int, y: int, x: int, past: Array, future: Array, scratch: Array
+) -> None:
     """Write the prediction of the macroblock at ``y``, ``x`` to the first place in ``scratch``."""
     count = np.uint64(64 if plane else 256)
     first, second = np.uint64(_FIRST), np.uint64(_SECOND)
@@ -92,9 +92,9 @@ def _predict(
         ys = macroblock.future_y if is_future else macroblock.past_y
         reference = future if is_future else past
         if plane:
-            _predict_chroma(xs, ys, macroblock.four, rules, y, x, num_columns, reference, scratch, target)
+            _predict_chroma(xs, ys, macroblock.four, rules, y, x, reference, scratch, target)
         else:
-            _predict_luma(xs, ys, macroblock.four, rules, y, x, num_columns, reference, scratch, target)
+            _predict_luma(xs, ys, macroblock.four, rules, y, x, reference, scratch, target)
         target = _SECOND
     if macroblock.past and macroblock.future:
         for i in range(count):
@@ -104,10 +104,10 @@ def _predict(
 
 @numba.njit(cache=True, nogil=True)
 def _predict_luma(
-    xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, num_columns: int, reference: Array,
-    scratch: Array, target: int,
+    xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, reference: Array, scratch: Array,
+    target: int,
 ) -> None:  # fmt: skip
-    quarter_sample, rounding, height, width = rules
+    quarter_sample, rounding, height, width, num_rows, num_columns = rules
     shift, mask = (2, 3) if quarter_sample else (1, 1)
     size, num_blocks = (8, 4) if is_four else (16, 1)
     for i in range(num_blocks):
@@ -119,22 +119,24 @@ def _predict_luma(
             sx, fx = _clip(sx, fx, -16, width)
             sy, fy = _clip(sy, fy, -16, height)
         begin = target + below * 16 + right
-        _interpolate(reference, num_columns, sx, sy, fx, fy, quarter_sample, rounding, size, scratch, begin, 16)
+        _interpolate(
+            reference, num_rows, num_columns, sx, sy, fx, fy, quarter_sample, rounding, size, scratch, begin, 16
+        )
 
 
 @numba.njit(cache=True, nogil=True)
 def _predict_chroma(
-    xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, num_columns: int, reference: Array,
-    scratch: Array, target: int,
+    xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, reference: Array, scratch: Array,
+    target: int,
 ) -> None:  # fmt: skip
-    quarter_sample, rounding, height, width = rules
+    quarter_sample, rounding, height, width, num_rows, num_columns = rules
     vx, vy = _chroma_vector(xs, is_four, quarter_sample), _chroma_vector(ys, is_four, quarter_sample)
     fx, fy = vx & 1, vy & 1
     sx, sy = x + (vx >> 1), y + (vy >> 1)
     if is_four:
         sx, fx = _clip(sx, fx, -8, width >> 1)
         sy, fy = _clip(sy, fy, -8, height >> 1)
-    _interpolate(reference, num_columns, sx, sy, fx, fy, 0, rounding, 8, scratch, target, 8)
+    _interpolate(reference, num_rows >> 1, num_columns >> 1, sx, sy, fx, fy, 0, rounding, 8, scratch, target, 8)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -158,14 +160,14 @@ def _chroma_vector(vectors: Array, is_four: bool, quarter_sample: int) -> int:
 
 @numba.njit(cache=True, nogil=True)
 def _interpolate(
-    plane: Array, num_columns: int, x: int, y: int, fx: int, fy: int, quarter_sample: int, rounding: int, size: int,
-    scratch: Array, target: int, step: int,
+    plane: Array, num_rows: int, num_columns: int, x: int, y: int, fx: int, fy: int, quarter_sample: int,
+    rounding: int, size: int, scratch: Array, target: int, step: int,
 ) -> None:  # fmt: skip
     """Write the square of ``size`` samples at ``x + fx``, ``y + fy`` into ``scratch[target:]``, rows ``step`` apart.
 
     ``fx`` and ``fy`` count halves, or quarters with ``quarter_sample``.
     """
-    num_rows, stride = plane.shape
+    stride = plane.shape[1]
     source, begin = plane.ravel(), y * stride + x
     if x < 0 or y < 0 or x + size >= num_columns or y + size >= num_rows:
         _replicate_edge(source, stride, num_rows, num_columns, x, y, size + 1, scratch)

@@ -58,13 +58,16 @@ def coded_residual(
     UnsupportedError
         If the picture is not predicted as the standard says, or an anchor is missing.
     """
+    _refuse_old_quarter_samples(coded, plane)
     macroblocks = _macroblocks_of(picture, coded)
     pictures = (picture, *_references(macroblocks, picture, anchors))
     from vidprep.codec import _coded_kernels
 
     num_rows = macroblocks.shape[0] * (8 if plane else 16)
     scratch = np.empty(_coded_kernels.NUM_SCRATCH_BYTES, np.uint8)
-    rules = (int(coded.vol.quarter_sample), coded.vop.rounding_type, picture.height, picture.width)
+    size = (picture.height, picture.width)
+    ends = size if coded.builds.ends_at_size else (16 * macroblocks.shape[0], 16 * macroblocks.shape[1])
+    rules = (int(coded.vol.quarter_sample), coded.vop.rounding_type, *size, *ends)
     shown, past, future = (plane_lines(each, plane, num_rows) for each in pictures)
     fault = _coded_kernels.coded_residual(macroblocks, rules, plane, shown, past, future, scratch, out)
     if fault >= 0:
@@ -83,6 +86,16 @@ def plane_lines(picture: av.VideoFrame, plane: int, num_rows: int) -> NDArray[np
     shown = picture.planes[plane]
     lines = np.frombuffer(memoryview(shown), np.uint8)
     return np.lib.stride_tricks.as_strided(lines, (num_rows, shown.line_size), (shown.line_size, 1))
+
+
+def _refuse_old_quarter_samples(coded: CodedVop, plane: int) -> None:
+    """Raise UnsupportedError if libavcodec interpolates as a faulty encoder did."""
+    builds = coded.builds
+    if coded.vol.quarter_sample and (builds.has_old_quarter_samples or (plane and builds.has_old_quarter_chroma)):
+        raise UnsupportedError(
+            f"divx_build={builds.divx_build}, xvid_build={builds.xvid_build}, lavc_build={builds.lavc_build}: quarter "
+            "samples of so old an encoder are not those of the standard; transcode it (--codec mpeg4)"
+        )
 
 
 def _macroblocks_of(picture: av.VideoFrame, coded: CodedVop) -> NDArray[np.void]:

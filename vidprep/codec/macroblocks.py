@@ -150,6 +150,8 @@ class MacroblockParser:
     ----------
     extradata : bytes
         The decoder's configuration; it may be empty, if packets repeat the headers.
+    codec_tag : str
+        What the container calls the codec, by which libavcodec guesses who made a stream that doesn't say it.
 
     Raises
     ------
@@ -159,9 +161,9 @@ class MacroblockParser:
         If the stream uses coding tools that are not known here.
     """
 
-    def __init__(self, extradata: bytes) -> None:
+    def __init__(self, extradata: bytes, codec_tag: str = "") -> None:
         self._vol: Vol | None = None
-        self._builds = Builds()
+        self._builds = Builds(codec_tag)
         self._clock = Clock()
         self._anchor: CodedVop | None = None
         self._read_headers(extradata)

@@ -232,7 +232,7 @@ class Video:
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
         packets: Iterator[Packet] = container.demux(stream)
         if macroblocks or (vectors and self._can_parse):
-            packets = annotate(packets, stream, MacroblockParser(self._extradata), strict=macroblocks)
+            packets = annotate(packets, stream, MacroblockParser(self._extradata, self._codec_tag), strict=macroblocks)
         with decoding(self.name):
             yield from decode(packets, stream.decode, self.name)
 
@@ -254,6 +254,7 @@ class Video:
             stream = video_stream(container, self.name)
             self._reorder_depth = stream.codec_context.reorder_depth
             self._extradata = stream.codec_context.extradata or b""
+            self._codec_tag = stream.codec_context.codec_tag
             self.has_index = has_index(container)
             rotation = 0 if self.frame_times is not None else rotation_of(container, stream, self.name)
             metadata = read_metadata(container, stream, rotation)

@@ -119,3 +119,42 @@ def near(place: int, scale: int, low: int, high: int) -> int:
 def mean(predictions: list[Plane]) -> Plane:
     """Both references, rounded up (section 7.6.9.4); one alone stays as it is."""
     return predictions[0] if len(predictions) == 1 else (predictions[0] + predictions[1] + 1) // 2
+
+
+# What a bitstream codes
+
+
+def coded_blocks(macroblocks: NDArray[np.void], plane: int) -> NDArray[np.bool_]:
+    """Tell for each 8x8 block of a plane whether it has coefficients."""
+    cbp = macroblocks["cbp"]
+    if plane:
+        return (cbp >> (2 - plane) & 1).astype(bool)
+    bits = [[cbp >> 5 & 1, cbp >> 4 & 1], [cbp >> 3 & 1, cbp >> 2 & 1]]  # first row of blocks, second row
+    return np.stack([np.stack(row, -1) for row in bits], 1).reshape(2 * cbp.shape[0], -1).astype(bool)
+
+
+def of_blocks(values: NDArray[np.generic], plane: int) -> NDArray[np.generic]:
+    """Give each 8x8 block of a plane its macroblock's value."""
+    return values if plane else np.repeat(np.repeat(values, 2, 0), 2, 1)
+
+
+def whole_blocks(plane: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Cut a plane into its whole 8x8 blocks [shape=(rows, columns, 8, 8)]."""
+    rows, columns = plane.shape[0] // 8, plane.shape[1] // 8
+    return plane[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8).swapaxes(1, 2)
+
+
+def level_errors(blocks: NDArray[np.int16], quantiser: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Compare blocks of a residual with the nearest that can be coded [shape=(N,)]: the greatest difference of a sample.
+
+    A coefficient is 0 or ``quantiser * (2 * level + 1)``, less 1 if the quantiser is even (section 7.4.4.2, second
+    method); an inverse transform and rounding make the residual of it (annex A). Noise is far from all of them.
+    """
+    n, k = np.mgrid[:8, :8]
+    cosines = np.sqrt(np.where(k == 0, 1, 2) / 8) * np.cos((2 * n + 1) * k * np.pi / 16)
+    coefficients = cosines.T @ blocks @ cosines
+    q = quantiser[:, None, None]
+    is_even = (q + 1) % 2
+    level = np.maximum(np.rint((np.abs(coefficients) + is_even - q) / (2 * q)), 0)
+    nearest = np.where(level > 0, np.sign(coefficients) * (q * (2 * level + 1) - is_even), 0)
+    return np.abs(np.rint(cosines @ nearest @ cosines.T) - blocks).max((1, 2))

@@ -123,7 +123,7 @@ def run(rules: Rules, found: NDArray[np.void], pictures: Pictures) -> tuple[int,
 
 @pytest.mark.parametrize("python", [False, True])
 @given(data=st.data(), found=macroblocks(), rules=all_rules)
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_against_the_oracle(python: bool, data: st.DataObject, found: NDArray[np.void], rules: Rules) -> None:
     pictures = data.draw(planes(rules.block))
     with all_python(python):

@@ -17,8 +17,15 @@ Frames = Callable[[int, int, int], list[Picture]]
 
 
 def fast_frames(num_frames: int, width: int, height: int) -> list[Picture]:
-    """Motion that takes longer vectors than the shortest range has."""
-    return moving_texture(num_frames, width, height, (25, -19))
+    """Motion that takes longer vectors than the shortest range has, of a texture so soft that a search finds them."""
+    small = moving_texture(num_frames, width // 4, height // 4, (5, -4))
+    soft = []
+    for picture in small:
+        large = np.kron(picture, np.ones((4, 4, 1))).astype(np.float64)
+        for axis in (0, 1):
+            large = sum(np.roll(large, shift, axis) for shift in range(-2, 3)) / 5
+        soft.append(large.astype(np.uint8))
+    return soft
 
 
 def noisy_frames(num_frames: int, width: int, height: int) -> list[Picture]:
@@ -83,16 +90,24 @@ STREAMS = {
     "b2": Stream(num_b_frames=2, suffix=".mp4"),
     "b3-rd": Stream({"mbd": "rd", "flags": "+mv4"}, num_b_frames=3, suffix=".mkv"),
     "b2-still": Stream(num_b_frames=2, quantiser=12, frames=still_frames),
-    "b2-fast": Stream({"me_range": "64", "mbd": "rd"}, num_b_frames=2, width=176, height=144, frames=fast_frames),
+    "b2-fast": Stream({"mbd": "rd"}, num_b_frames=2, width=176, height=144, frames=fast_frames),
     "b2-packets": Stream({"ps": "100", "mbd": "bits"}, num_b_frames=2),
     "b2-packets-still": Stream({"ps": "40", "flags": "+mv4"}, num_b_frames=2, quantiser=6, frames=still_frames),
     "b1-odd": Stream({"flags": "+mv4"}, num_b_frames=1, width=97, height=61),
     "b2-variable": Stream({"qmin": "2", "qmax": "31", "lumi_mask": "0.3", "dark_mask": "0.3"}, num_b_frames=2),
     "4mv": Stream({"flags": "+mv4", "mbd": "rd"}),
     "4mv-packets": Stream({"flags": "+mv4", "mbd": "rd", "ps": "150"}),
+    "4mv-packets-b2": Stream(
+        {"flags": "+mv4", "mbd": "rd", "ps": "24"},
+        num_b_frames=2,
+        quantiser=24,
+        width=176,
+        height=144,
+        frames=still_frames,
+    ),
     "qpel": Stream({"flags": "+qpel"}),
     "qpel-4mv-b2": Stream({"flags": "+qpel+mv4", "mbd": "rd"}, num_b_frames=2),
-    "fast": Stream({"me_range": "64"}, width=176, height=144, frames=fast_frames),
+    "fast": Stream(width=176, height=144, frames=fast_frames),
     "noisy": Stream(quantiser=1, frames=noisy_frames),
     "noisy-b1": Stream({"flags": "+aic"}, num_b_frames=1, quantiser=1, frames=noisy_frames),
     "coarse": Stream(quantiser=31),

@@ -16,16 +16,28 @@ from vidprep.codec.writer import write_video
 Frames = Callable[[int, int, int], list[Picture]]
 
 
+def soft(picture: NDArray[np.uint8]) -> Picture:
+    """Make a picture four times as large and blur it, so that a motion search finds its way."""
+    large = np.kron(picture, np.ones((4, 4, 1))).astype(np.float64)
+    for axis in (0, 1):
+        large = sum(np.roll(large, shift, axis) for shift in range(-2, 3)) / 5
+    return large.astype(np.uint8)
+
+
 def fast_frames(num_frames: int, width: int, height: int) -> list[Picture]:
-    """Motion that takes longer vectors than the shortest range has, of a texture so soft that a search finds them."""
-    small = moving_texture(num_frames, width // 4, height // 4, (5, -4))
-    soft = []
-    for picture in small:
-        large = np.kron(picture, np.ones((4, 4, 1))).astype(np.float64)
-        for axis in (0, 1):
-            large = sum(np.roll(large, shift, axis) for shift in range(-2, 3)) / 5
-        soft.append(large.astype(np.uint8))
-    return soft
+    """Motion that takes longer vectors than the shortest range has."""
+    return [soft(picture) for picture in moving_texture(num_frames, width // 4, height // 4, (5, -4))]
+
+
+def zooming_frames(num_frames: int, width: int, height: int) -> list[Picture]:
+    """Motion that differs within macroblocks."""
+    scene = soft(moving_texture(1, width // 4, height // 4)[0])
+    y, x = np.mgrid[:height, :width]
+    scales = [1 + 0.02 * i for i in range(num_frames)]
+    return [
+        scene[((y - height / 2) / scale + height / 2).astype(int), ((x - width / 2) / scale + width / 2).astype(int)]
+        for scale in scales
+    ]
 
 
 def noisy_frames(num_frames: int, width: int, height: int) -> list[Picture]:
@@ -98,12 +110,12 @@ STREAMS = {
     "4mv": Stream({"flags": "+mv4", "mbd": "rd"}),
     "4mv-packets": Stream({"flags": "+mv4", "mbd": "rd", "ps": "150"}),
     "4mv-packets-b2": Stream(
-        {"flags": "+mv4", "mbd": "rd", "ps": "24"},
+        {"flags": "+mv4", "mbd": "rd", "ps": "10"},
         num_b_frames=2,
         quantiser=24,
         width=176,
         height=144,
-        frames=still_frames,
+        frames=zooming_frames,
     ),
     "qpel": Stream({"flags": "+qpel"}),
     "qpel-4mv-b2": Stream({"flags": "+qpel+mv4", "mbd": "rd"}, num_b_frames=2),

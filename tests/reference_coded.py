@@ -145,7 +145,7 @@ def whole_blocks(plane: NDArray[np.generic]) -> NDArray[np.generic]:
 
 
 def level_errors(blocks: NDArray[np.int16], quantiser: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Compare blocks of a residual with the nearest that can be coded [shape=(N,)]: the greatest difference of a sample.
+    """Return how far blocks of a residual are from the nearest that can be coded [shape=(N,)]: at most, of a sample.
 
     A coefficient is 0 or ``quantiser * (2 * level + 1)``, less 1 if the quantiser is even (section 7.4.4.2, second
     method); an inverse transform and rounding make the residual of it (annex A). Noise is far from all of them.

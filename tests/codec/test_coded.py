@@ -14,10 +14,9 @@ from reference_coded import coded_blocks, level_errors, of_blocks, whole_blocks
 
 from vidprep.codec.coded import plane_lines
 from vidprep.codec.frame import Frame
-from vidprep.codec.mpeg4_builds import Builds
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
-from vidprep.errors import DecodeError, UnsupportedError
+from vidprep.errors import UnsupportedError
 
 NUM_FRAMES = 26
 
@@ -28,7 +27,7 @@ class Encoding(NamedTuple):
     options: dict[str, str]
     num_b_frames: int = 0
     size: tuple[int, int] = (176, 144)
-    quantiser: int = 6
+    quantiser: int = 8
     has_matrices: bool = False
 
 
@@ -37,7 +36,7 @@ QUARTER = {"flags": "+qpel"}
 BOTH = {"flags": "+qpel+mv4", "mbd": "rd"}
 ENCODINGS = {
     "plain": Encoding({}),
-    "fine": Encoding({}, quantiser=2),
+    "fine": Encoding({}, quantiser=3),
     "odd-quantiser": Encoding({}, quantiser=9),
     "4mv": Encoding(FOUR),
     "qpel": Encoding(QUARTER),
@@ -48,8 +47,8 @@ ENCODINGS = {
     "qpel-4mv-b": Encoding(BOTH, 2),
     "97x81": Encoding(FOUR, 0, (97, 81)),
     "97x81-qpel-b": Encoding(BOTH, 2, (97, 81)),
-    "50x46-b": Encoding(FOUR, 2, (50, 46), quantiser=16),
-    "50x46-qpel": Encoding(QUARTER, 0, (50, 46), quantiser=16),
+    "50x46-b": Encoding(FOUR, 2, (50, 46), quantiser=4),
+    "50x46-qpel": Encoding(QUARTER, 0, (50, 46), quantiser=4),
     "video-packets": Encoding({"ps": "200"}),
     "video-packets-b": Encoding({"ps": "200", **FOUR}, 2),
     "matrices": Encoding({"mpeg_quant": "1"}, has_matrices=True),
@@ -85,8 +84,12 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Stream]:
 
 def fractional_frames(num_frames: int, width: int, height: int) -> list[NDArray[np.uint8]]:
     """Busy frames four times as large, averaged: what moves by whole pixels there moves by quarters here."""
-    large = busy_frames(num_frames, 4 * width, 4 * height)
-    return [f.reshape(height, 4, width, 4, 3).mean((1, 3)).round().astype(np.uint8) for f in large]
+    frames = []
+    for large in busy_frames(num_frames, 4 * width, 4 * height):
+        small = large.reshape(height, 4, width, 4, 3).mean((1, 3))
+        soft = sum(np.roll(small, (y, x), (0, 1)) for y in range(4) for x in range(4)) / 16
+        frames.append((0.6 * soft[..., :1] + 0.4 * soft).astype(np.uint8))
+    return frames
 
 
 def luma_of(path: Path, *, exact: bool) -> list[NDArray[np.uint8]]:
@@ -137,10 +140,10 @@ class TestGenerated:
     def test_uncoded_blocks_are_zero(self, stream: Callable[[str], Stream], name: str, plane: int) -> None:
         blocks = all_blocks(stream(name)[1], plane)
         uncoded = blocks.residual[~blocks.is_coded]
-        assert len(uncoded) > (9 if plane else 99)
+        assert len(uncoded) > (9 if plane else 79)
         assert not uncoded.any()
         coded = blocks.residual[blocks.is_coded]
-        assert len(coded) > (9 if plane else 99)
+        assert len(coded) > (9 if plane else 79)
         assert coded.any((1, 2)).mean() > 0.95
 
     def test_coded_blocks_are_made_of_levels(self, stream: Callable[[str], Stream], name: str, plane: int) -> None:
@@ -149,8 +152,10 @@ class TestGenerated:
             pytest.skip("the levels of matrices are others")
         blocks = all_blocks(stream(name)[1], plane)
         chosen = blocks.is_coded & ~blocks.is_clipped
-        assert chosen.sum() > (9 if plane else 99)
-        assert level_errors(blocks.residual[chosen], blocks.quantiser[chosen]).max() <= 1
+        assert chosen.sum() > (9 if plane else 79)
+        errors = level_errors(blocks.residual[chosen], blocks.quantiser[chosen])
+        assert errors.max() <= 1  # libavcodec's transform and this one may round differently
+        assert (errors == 0).mean() > 0.7
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
@@ -248,24 +253,37 @@ def test_the_self_check_finds_what_is_wrong(
     stream: Callable[[str], Stream], name: str, letter: str, change: Callable[[list[Frame], int], None]
 ) -> None:
     frames = list(Video(stream(name)[0]).frames(coded=True))
-    num_found, errors = 0, []
-    indices = [i for i in range(3, len(frames)) if frames[i].picture_type == letter]
-    indices = [i for i in indices if frames[i - 1].picture_type == "B" or change is not take_the_frame_before]
+    indices = [i for i in range(3, NUM_FRAMES) if frames[i].picture_type == letter]
+    if change is take_the_frame_before:
+        indices = [i for i in indices if frames[i - 1].picture_type == "B"]
+    assert len(indices) >= 7
     for i in indices:
-        right, wrong = frames[i].coded_residual(), np.empty((frames[i].height, frames[i].width), np.int16)
+        frames[i].coded_residual()
         change(frames, i)
-        try:
-            frames[i].coded_residual(out=wrong)
-        except UnsupportedError as error:
-            assert "macroblock=" in str(error)
-            assert "transcode" in str(error)
-            num_found += 1
-        errors.append((right != wrong).mean())
-    print(num_found, len(indices), np.round(errors, 3))
+        with pytest.raises(UnsupportedError, match=r"macroblock=\d+ at pts_seconds=.* must equal .* transcode"):
+            frames[i].coded_residual()
+
+
+def test_the_lattice_finds_a_flipped_rounding(stream: Callable[[str], Stream]) -> None:
+    """Also in blocks that the self-check can't judge."""
+    frames = list(Video(stream("plain")[0]).frames(coded=True))
+    right, wrong = frames[5].coded_residual(), np.empty((144, 176), np.int16)
+    flip_rounding(frames, 5)
+    with pytest.raises(UnsupportedError):
+        frames[5].coded_residual(out=wrong)
+    macroblocks = frames[5].macroblocks
+    assert macroblocks is not None
+    changed = coded_blocks(macroblocks, 0) & (whole_blocks(right) != whole_blocks(wrong)).any((2, 3))
+    assert changed.sum() > 20
+    quantiser = np.full(int(changed.sum()), 8)
+    assert (level_errors(whole_blocks(right)[changed], quantiser) == 0).mean() > 0.7
+    assert (level_errors(whole_blocks(wrong)[changed], quantiser) == 0).mean() < 0.3
 
 
 def test_the_lattice_finds_a_wrong_quantiser(stream: Callable[[str], Stream]) -> None:
     blocks = all_blocks(stream("plain")[1])
     residual, quantiser = blocks.residual[blocks.is_coded], blocks.quantiser[blocks.is_coded]
     for step in (-1, 1):
-        assert (level_errors(residual, quantiser + step) <= 1).mean() < 0.1
+        errors = level_errors(residual, quantiser + step)
+        assert errors.max() > 4
+        assert (errors == 0).mean() < 0.4

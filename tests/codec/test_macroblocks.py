@@ -128,7 +128,7 @@ def prediction(
 ) -> NDArray[np.int64] | None:
     """Predict a block; None where that takes hidden pixels, or quarter pixels."""
     sides = []
-    for side, reference in zip(("past", "future"), references):
+    for side, reference in zip(("past", "future"), references, strict=True):
         if not mb[side]:
             continue
         motion = int(mb[f"{side}_x"][block]), int(mb[f"{side}_y"][block])

@@ -14,7 +14,8 @@ import numpy as np
 
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.transcode import Recipe, transcode
-from vidprep.codec.video import VECTOR_CODECS, Video
+from vidprep.codec.video import Video
+from vidprep.codec.wanted import VECTOR_CODECS
 from vidprep.errors import DecodeError, TranscodeError, UnsupportedError, UsageError
 from vidprep.modalities import spectrogram
 from vidprep.pipelines.inspect_cells import cell_size, shrink, shrink_field

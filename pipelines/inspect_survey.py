@@ -127,7 +127,7 @@ def exactness(motion_exact: bool) -> str:
     """Say whether the vectors are those of the stream, and what to do if not."""
     if motion_exact:
         return "yes"
-    return "no: vectors may refer to several pictures, or B-frames lack them; extract --codec mpeg4 is exact"
+    return "no: vectors may refer to several pictures or to fields, or are global; extract --codec mpeg4 is exact"
 
 
 def sizes(bytes_by_kind: Mapping[str, int]) -> str:

@@ -32,7 +32,8 @@ from reference import (
 from vidprep.codec.h264 import _units
 from vidprep.codec.h264_headers import ParameterSets
 from vidprep.codec.transcode import Recipe, ffmpeg_path, transcode
-from vidprep.codec.video import VECTOR_CODECS, Video
+from vidprep.codec.video import Video
+from vidprep.codec.wanted import VECTOR_CODECS
 from vidprep.codec.writer import write_video
 from vidprep.errors import DecodeError, UnsupportedError
 

@@ -9,7 +9,8 @@ import pytest
 from reference import decode, psnr, rgb_by_command
 
 from vidprep.codec.transcode import Recipe, ffmpeg_path, transcode
-from vidprep.codec.video import VECTOR_CODECS, Video
+from vidprep.codec.video import Video
+from vidprep.codec.wanted import VECTOR_CODECS
 from vidprep.errors import DecodeError, UnsupportedError
 
 

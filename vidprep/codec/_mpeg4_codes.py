@@ -160,10 +160,9 @@ def read_packet(data: Any, position: int, quantiser: int, header: Header) -> tup
     at = position + gap + 16
     while at - position - gap < header.prefix_zeros and not peek(data, at, 1):
         at += 1
-    if at - position - gap < header.prefix_zeros or at + header.number_bits + 7 > header.end:
+    is_marker = at - position - gap == header.prefix_zeros and peek(data, at, 1)  # more zeros make a start code
+    if not is_marker or at + header.number_bits + 7 > header.end:
         return -1, position, quantiser
-    if not peek(data, at, 1):
-        return -1, INVALID, quantiser
     number = peek(data, at + 1, header.number_bits)
     at += 1 + header.number_bits
     coded_quantiser = peek(data, at, 5)

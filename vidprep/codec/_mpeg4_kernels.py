@@ -33,14 +33,19 @@ def scale(motion: int, change: int, header: Header) -> tuple[int, int]:
 
 
 @numba.njit(cache=True, nogil=True)
-def set_direct(mb: Any, anchor: Any, x: int, y: int, header: Header) -> None:
+def set_direct(macroblocks: Any, anchors: Any, number: int, x: int, y: int, header: Header) -> None:
     """Derive the vectors of direct mode from the next anchor's and a difference (section 7.6.9.5.2)."""
+    mb, anchor = macroblocks[number], anchors[number]
     mb.direct = mb.past = mb.future = 1
     mb.split = anchor.split
     mb.four = anchor.split or header.direct_in_four
     for block in range(4):
         mb.past_x[block], mb.future_x[block] = scale(int(anchor.past_x[block]), x, header)
         mb.past_y[block], mb.future_y[block] = scale(int(anchor.past_y[block]), y, header)
+    # libavcodec has forgotten the last of four vectors where a macroblock with four, in a new packet, followed.
+    beside = number + 1
+    if mb.split and beside % header.num_columns and anchors[beside].first and anchors[beside].split:
+        mb.past_x[3], mb.past_y[3], mb.future_x[3], mb.future_y[3] = x, y, x, y
 
 
 @numba.njit(cache=True, nogil=True)
@@ -139,6 +144,7 @@ def parse_p(data: Any, header: Header, macroblocks: Any) -> tuple[int, int]:
             packet, position, quantiser = read_packet(data, position, quantiser, header)
             if packet >= 0:
                 first = number
+                macroblocks[number].first = 1
                 if packet != number:
                     return number, INVALID
         if position >= 0:
@@ -162,11 +168,12 @@ def read_b_vector(data: Any, position: int, last: Any, fcode: int, xs: Any, ys: 
 
 @numba.njit(cache=True, nogil=True)
 def parse_b_macroblock(
-    data: Any, position: int, quantiser: int, header: Header, vectors: Any, mb: Any, anchor: Any
+    data: Any, position: int, quantiser: int, header: Header, vectors: Any, macroblocks: Any, anchors: Any, number: int
 ) -> tuple[int, int]:
     """Fill in one macroblock of a B-VOP; return where it ends, and its quantiser (sections 6.2.6 and 6.3.6)."""
+    mb = macroblocks[number]
     if peek(data, position, 1):  # direct, nothing coded
-        set_direct(mb, anchor, 0, 0, header)
+        set_direct(macroblocks, anchors, number, 0, 0, header)
         return position + 1, quantiser
     has_blocks = not peek(data, position + 1, 1)
     entry = MB_TYPE_B[peek(data, position + 2, CODE_BITS)]
@@ -187,7 +194,7 @@ def parse_b_macroblock(
         y = 0
         if position >= 0:
             y, position = read_vector(data, position, 0, 1)
-        set_direct(mb, anchor, x, y, header)
+        set_direct(macroblocks, anchors, number, x, y, header)
     if kind & 1:  # both, or past
         mb.past = 1
         position = read_b_vector(data, position, vectors[:2], header.past_fcode, mb.past_x, mb.past_y)
@@ -195,6 +202,23 @@ def parse_b_macroblock(
         mb.future = 1
         position = read_b_vector(data, position, vectors[2:], header.future_fcode, mb.future_x, mb.future_y)
     return skip_inter(data, position, mb.cbp), quantiser
+
+
+@numba.njit(cache=True, nogil=True)
+def read_b_packets(
+    data: Any, position: int, quantiser: int, header: Header, vectors: Any, number: int, anchors: Any
+) -> tuple[int, int]:
+    """Read the headers of video packets; a packet may begin with skipped macroblocks, or have no others."""
+    packet = 0
+    while packet >= 0 and position >= 0:
+        packet, position, quantiser = read_packet(data, position, quantiser, header)
+        if packet >= 0:
+            vectors[:] = 0
+            while packet < number and anchors[packet].skipped:
+                packet += 1
+            if packet != number:
+                return INVALID, quantiser
+    return position, quantiser
 
 
 @numba.njit(cache=True, nogil=True)
@@ -211,18 +235,15 @@ def parse_b(data: Any, header: Header, macroblocks: Any, anchors: Any) -> tuple[
             mb.quantiser = quantiser
             continue
         if number:
-            packet, position, quantiser = read_packet(data, position, quantiser, header)
-            if packet >= 0:
-                vectors[:] = 0
-                while packet < number and anchors[packet].skipped:  # a packet may begin with skipped ones
-                    packet += 1
-                if packet != number:
-                    return number, INVALID
+            position, quantiser = read_b_packets(data, position, quantiser, header, vectors, number, anchors)
         if position >= 0:
-            position, quantiser = parse_b_macroblock(data, position, quantiser, header, vectors, mb, anchors[number])
+            position, quantiser = parse_b_macroblock(
+                data, position, quantiser, header, vectors, macroblocks, anchors, number
+            )
         if position < 0 or position > header.end:
             return number, INVALID
         mb.quantiser = quantiser
+    position, quantiser = read_b_packets(data, position, quantiser, header, vectors, macroblocks.shape[0], anchors)
     return macroblocks.shape[0], position
 
 

@@ -10,8 +10,9 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vidprep.codec.blocks import BLOCK_DTYPE, NO_BLOCKS, dense_motion
+from vidprep.codec.coded import Anchors, coded_residual, plane_lines
 from vidprep.codec.macroblocks import CodedVop
-from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8
+from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8, output
 from vidprep.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Frame:
     """
 
     __slots__ = (
+        "_anchors",
         "_converter",
         "_picture",
         "_rgb",
@@ -62,6 +64,7 @@ class Frame:
         self._picture = picture
         self._converter = converter
         self._rgb: NDArray[np.uint8] | None = None
+        self._anchors: Anchors | None = None
         self.index = index
         self.picture_type = picture_type
         self.pts_seconds = pts_seconds
@@ -158,6 +161,57 @@ class Frame:
     def accumulated_residual_uint8(self, *, out: NDArray[np.uint8] | None = None) -> tuple[NDArray[np.uint8], int]:
         """Return the accumulated residual + 128, clipped [shape=(H, W, 3), dtype=uint8], and how many were."""
         return accumulated_residual_uint8(self.rgb_rows(), self._current_track().picture, out=out)
+
+    def link(self, past: Frame | None, future: Frame | None) -> None:
+        """Remember the pictures of the anchors displayed before and after this frame."""
+        self._anchors = Anchors(past._picture if past else None, future._picture if future else None)
+
+    def coded_residual(self, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+        """Return decoded luma minus the codec's own prediction [shape=(H, W), dtype=int16, range -255 to 255].
+
+        What the encoder coded, after quantisation: zero in each block that the bitstream leaves uncoded. Intra
+        macroblocks, and so I-frames, have no prediction; theirs is 128, the grey that MPEG-4's prediction of
+        DC coefficients starts from (ISO/IEC 14496-2, section 7.4.3.3), so that residual + 128 is the picture there.
+
+        Parameters
+        ----------
+        out : ndarray, optional
+            C-contiguous array to write into [shape=(H, W), dtype=int16].
+
+        Raises
+        ------
+        DecodeError
+            If the macroblocks are damaged.
+        UnsupportedError
+            If the frame is not of ``Video.frames(coded=True)``, or an uncoded block differs from its prediction.
+        """
+        return self._coded_plane(0, output(out, (self.height, self.width), np.int16))
+
+    def coded_residual_chroma(self, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+        """Return the coded residual of Cb and Cr [shape=(2, ceil(H / 2), ceil(W / 2)), dtype=int16, -255 to 255].
+
+        Parameters and errors as in :meth:`coded_residual`.
+        """
+        out = output(out, (2, (self.height + 1) // 2, (self.width + 1) // 2), np.int16)
+        for i in range(2):
+            self._coded_plane(1 + i, out[i])
+        return out
+
+    def prediction(self) -> NDArray[np.uint8]:
+        """Return the codec's prediction of luma [shape=(H, W), dtype=uint8]: with the residual, the decoded luma.
+
+        128 in intra macroblocks; errors as in :meth:`coded_residual`.
+        """
+        residual = self.coded_residual()
+        return (plane_lines(self._picture, 0, self.height)[:, : self.width] - residual).astype(np.uint8)
+
+    def _coded_plane(self, plane: int, out: NDArray[np.int16]) -> NDArray[np.int16]:
+        if self._anchors is None or self.coded is None:
+            raise UnsupportedError(
+                f"index={self.index}: the coded residual needs a frame's references; use Video.frames(coded=True)"
+            )
+        coded_residual(self._picture, self.coded, self._anchors, plane, out)
+        return out
 
     def _current_track(self) -> Track:
         if self.track is None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 MACROBLOCK_DTYPE = np.dtype(
     [
         ("intra", "u1"),
+        ("first", "u1"),
         ("skipped", "u1"),
         ("past", "u1"),
         ("future", "u1"),
@@ -38,7 +39,8 @@ MACROBLOCK_DTYPE = np.dtype(
 )
 """One macroblock of a P- or B-VOP.
 
-``intra``: coded without prediction. ``skipped``: nothing is coded, and it equals the past anchor (in a P-VOP
+``intra``: coded without prediction. ``first``: begins a video packet (in a P-VOP; the VOP's own first doesn't count).
+``skipped``: nothing is coded, and it equals the past anchor (in a P-VOP
 ``not_coded``; in a B-VOP because its place was skipped in the next anchor). ``past``, ``future``: which predictions
 it has. ``direct``: a B-VOP's macroblock with vectors derived from the next anchor's. ``split``: each 8x8 block has a
 vector of its own. ``four``: predicted as four 8x8 blocks, as libavcodec does it (also direct mode in quarter-pel
@@ -150,6 +152,8 @@ class MacroblockParser:
     ----------
     extradata : bytes
         The decoder's configuration; it may be empty, if packets repeat the headers.
+    codec_tag : str
+        What the container calls the codec, by which libavcodec guesses who made a stream that doesn't say it.
 
     Raises
     ------
@@ -159,9 +163,9 @@ class MacroblockParser:
         If the stream uses coding tools that are not known here.
     """
 
-    def __init__(self, extradata: bytes) -> None:
+    def __init__(self, extradata: bytes, codec_tag: str = "") -> None:
         self._vol: Vol | None = None
-        self._builds = Builds()
+        self._builds = Builds(codec_tag)
         self._clock = Clock()
         self._anchor: CodedVop | None = None
         self._read_headers(extradata)

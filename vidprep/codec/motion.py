@@ -16,13 +16,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vidprep.codec.anchors import check_num_b_frames
 from vidprep.codec.blocks import as_pairs
 from vidprep.codec.frame import Frame
-from vidprep.errors import DecodeError
 
 PAST, FUTURE = -1, 1
 AnyFrame = TypeVar("AnyFrame", "Frame", "_Vectors")
-MAX_CONSECUTIVE_B_FRAMES = 64  # codecs allow 16 at most between two anchors; more is a damaged or hostile stream
 
 
 class Track:
@@ -107,11 +106,7 @@ def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[
     for frame in frames:
         if frame.picture_type == "B":
             waiting.append(frame)
-            if len(waiting) > MAX_CONSECUTIVE_B_FRAMES:
-                raise DecodeError(
-                    f"num_consecutive_b_frames={len(waiting)} at frame {frame.index}: the limit is "
-                    f"{MAX_CONSECUTIVE_B_FRAMES}; the stream is damaged, transcode it (--codec mpeg4)"
-                )
+            check_num_b_frames(len(waiting), frame.index)
             continue
         if past is None:
             past, future, between = (Track(frame.height, frame.width, with_picture=with_picture) for _ in range(3))

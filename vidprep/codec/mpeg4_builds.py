@@ -11,13 +11,15 @@ _XVID = re.compile(rb"XviD(\d+)")
 _LAVC = re.compile(rb"Lavc(\d+)\.(\d+)\.(\d+)")
 _OLD_LAVC = re.compile(rb"FFmpe[^b]*b(\d+)|FFmpeg v\d+\.\d+\.\d+ / libavcodec build: (\d+)")
 _OLDEST_LAVC_BUILD = 4600  # what libavcodec takes the bare word for
+_XVID_TAGS = frozenset({"XVID", "XVIX", "RMP4", "ZMP4", "SIPP"})  # taken for the first XviD, if nothing else is said
 _DIRECT_IN_FOUR_BUILD = 4655  # from it on, libavcodec's encoder predicts direct macroblocks as the standard says
 
 
 @dataclass(frozen=True, slots=True)
 class Builds:
-    """Builds of the encoders that a stream's user data names; -1 where it doesn't."""
+    """Builds of the encoders that a stream's user data names, -1 where it doesn't; and the tag in its container."""
 
+    codec_tag: str = ""
     divx_version: int = -1
     divx_build: int = -1
     xvid_build: int = -1
@@ -42,6 +44,29 @@ class Builds:
         if match := _OLD_LAVC.match(text):
             return replace(self, lavc_build=int(match[1] or match[2]))
         return replace(self, lavc_build=_OLDEST_LAVC_BUILD) if text == b"ffmpeg" else self
+
+    @property
+    def ends_at_size(self) -> bool:
+        """Whether references end at the picture's own size, not with its last macroblocks, and are replicated there."""
+        is_old = 0 <= self.xvid_build <= 12 or 0 <= self.divx_version < 500 or 0 <= self.lavc_build < 4670
+        return is_old or self._is_nameless_xvid
+
+    @property
+    def has_old_quarter_samples(self) -> bool:
+        """Whether quarter samples are the mean of four, not of two."""
+        return 0 <= self.lavc_build < 4653
+
+    @property
+    def has_old_quarter_chroma(self) -> bool:
+        """Whether chroma vectors follow from quarter-sample vectors in another way than the standard's."""
+        return (
+            (self.divx_version >= 500 and self.divx_build < 1814) or 0 <= self.xvid_build <= 1 or self._is_nameless_xvid
+        )
+
+    @property
+    def _is_nameless_xvid(self) -> bool:
+        is_nameless = self.divx_version == self.xvid_build == self.lavc_build == -1
+        return is_nameless and self.codec_tag.upper() in _XVID_TAGS
 
     @property
     def has_direct_in_four(self) -> bool:

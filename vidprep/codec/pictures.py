@@ -25,10 +25,16 @@ if TYPE_CHECKING:
     Packet = av.Packet[av.VideoStream]
 
 
-def set_up(context: av.VideoCodecContext, *, vectors: bool) -> None:
-    """Make a decoder ready: one thread, and block vectors if they are wanted."""
+def set_up(context: av.VideoCodecContext, *, vectors: bool, exact: bool = False) -> None:
+    """Make a decoder ready: one thread, block vectors if they are wanted, and the standard's arithmetic if it must be.
+
+    Else libavcodec may be off by one level: in its fast interpolation next to black (8x8 blocks, rounding type 1),
+    and in MPEG-4's intra blocks with matrices, whose mismatch control it leaves out.
+    """
     context.thread_count = 1
     context.thread_type = "SLICE"
+    if exact:
+        context.flags |= av.codec.context.Flags.bitexact
     if vectors:
         context.flags2 |= av.codec.context.Flags2.export_mvs
 

@@ -54,6 +54,11 @@ def _output(prediction: NDArray[np.uint8], out: NDArray[Any] | None, dtype: type
     shape = (prediction.shape[0], prediction.shape[1] // 3, 3)
     if shape[0] == 0:
         raise UnsupportedError('track="motion" carries no picture: residuals need Video.frames(track="residual")')
+    return output(out, shape, dtype)
+
+
+def output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """Return the array to write into: a new one if ``out`` is None; UnsupportedError if it doesn't fit."""
     if out is None:
         return np.empty(shape, dtype)
     if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous:

@@ -13,6 +13,7 @@ from vidprep.codec.frame import exported_vectors
 from vidprep.codec.macroblocks import CodedVop, MacroblockParser, can_parse
 from vidprep.codec.packets import PacketLog
 from vidprep.codec.pictures import decode, set_up
+from vidprep.codec.wanted import Wanted
 from vidprep.errors import DecodeError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -28,20 +29,18 @@ class SinglePass:
         Its decoder, not yet used.
     damage : Damage
         What to do about damage.
-    vectors : bool
-        Have the decoder export its block vectors.
-    macroblocks : bool
-        Parse the bitstream of MPEG-4 Part 2, or raise why it can't be parsed.
+    wanted : Wanted
+        What pictures shall carry.
     """
 
-    def __init__(self, context: av.VideoCodecContext, damage: Damage, *, vectors: bool, macroblocks: bool) -> None:
-        set_up(context, vectors=vectors)
+    def __init__(self, context: av.VideoCodecContext, damage: Damage, wanted: Wanted) -> None:
+        set_up(context, vectors=wanted.needs_vectors, exact=wanted.coded)
         self.log = PacketLog(context)
         self._codec = context.codec.canonical_name
         self._context = context
         self._damage = damage
-        self._vectors = vectors
-        self._macroblocks = macroblocks
+        self._vectors = wanted.needs_vectors
+        self._macroblocks = wanted.needs_macroblocks
         # libavcodec loses vectors of MPEG-4 Part 2 with B-frames; from the bitstream they can be had.
         self._has_b_frames = context.reorder_depth > 0
         self._can_parse = self._codec == "mpeg4" and self._has_b_frames and can_parse(context.extradata or b"")
@@ -62,7 +61,7 @@ class SinglePass:
             self._context.copy_opaque = True
             packets = _annotate(
                 packets if stream is None else _unpack(packets, stream),
-                MacroblockParser(self._context.extradata or b""),
+                MacroblockParser(self._context.extradata or b"", self._context.codec_tag),
                 strict=self._macroblocks,
             )
         return decode(packets, decode_packet, self._damage)

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import tee
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
+from typing import IO
 
 import av
 from av.container import InputContainer
@@ -26,19 +26,15 @@ from vidprep.codec.container import (
 from vidprep.codec.damage import Damage
 from vidprep.codec.frame import Frame
 from vidprep.codec.metadata import VideoMetadata
-from vidprep.codec.motion import track_frames
 from vidprep.codec.packets import PacketLog
 from vidprep.codec.pictures import Numbering
 from vidprep.codec.probe import read_metadata, rotation_of
 from vidprep.codec.single_pass import SinglePass
 from vidprep.codec.timing import RESOLUTION_SECONDS, microseconds, repair_times, zip_exactly
-from vidprep.errors import DecodeError, UnsupportedError
-
-VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
-"""Codecs whose decoders export motion vectors."""
+from vidprep.codec.wanted import Track, Wanted
+from vidprep.errors import DecodeError
 
 _SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
-Track = Literal["none", "motion", "residual"]
 
 
 class Video:
@@ -131,6 +127,7 @@ class Video:
         track: Track = "none",
         vectors: bool = True,
         macroblocks: bool = False,
+        coded: bool = False,
         start_seconds: float | None = None,
         end_seconds: float | None = None,
     ) -> Iterator[Frame]:
@@ -144,6 +141,9 @@ class Video:
             Have the decoder export its block vectors.
         macroblocks : bool
             Parse the bitstream of MPEG-4 Part 2 for ``Frame.vop`` and ``Frame.macroblocks``.
+        coded : bool
+            Parse it, and keep each frame's references for ``Frame.coded_residual``. Pictures are decoded with the
+            standard's arithmetic then; libavcodec's usual one is off by one level in rare places.
         start_seconds, end_seconds : float, optional
             Time relative to the first frame. Decoding begins at the I-frame at or before the start, and frames
             from there on are yielded, so that all of them can be tracked; it ends with the last
@@ -162,18 +162,9 @@ class Video:
             If vectors are wanted and the codec exports none, or a picture is interlaced; if the picture's size changes;
             if macroblocks are wanted and the codec is not MPEG-4 Part 2, or uses tools of it that are not known here.
         """
-        vectors = vectors or track != "none"
-        if vectors and self.metadata.codec not in VECTOR_CODECS:
-            raise UnsupportedError(
-                f"codec={self.metadata.codec}: its decoder exports no motion vectors (those of "
-                f"{', '.join(sorted(VECTOR_CODECS))} do); transcode it (--codec mpeg4)"
-            )
-        if macroblocks and self.metadata.codec != "mpeg4":
-            raise UnsupportedError(
-                f"codec={self.metadata.codec}: only MPEG-4 Part 2 is parsed; transcode it (--codec mpeg4)"
-            )
-        frames = self._frames(vectors, macroblocks, start_seconds, end_seconds)
-        return frames if track == "none" else track_frames(frames, with_picture=track == "residual")
+        wanted = Wanted(track, vectors, macroblocks, coded)
+        wanted.check(self.metadata.codec)
+        return wanted.follow(self._frames(wanted, start_seconds, end_seconds))
 
     def measure_seconds(self, at_most: float = math.inf) -> float:
         """Return the time from the start to the last packet's end, by reading all packets without decoding them.
@@ -192,14 +183,12 @@ class Video:
             return list(self.frame_times)
         return [frame.pts_seconds for frame in self.frames(vectors=False)]
 
-    def _frames(self, vectors: bool, macroblocks: bool, start: float | None, end: float | None) -> Iterator[Frame]:
+    def _frames(self, wanted: Wanted, start: float | None, end: float | None) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
         self._damage["pictures"] = Damage(self.name, keep=self.keep_damaged)
         with self._container() as container:
             stream = video_stream(container, self.name)
-            reading = SinglePass(
-                stream.codec_context, self._damage["pictures"], vectors=vectors, macroblocks=macroblocks
-            )
+            reading = SinglePass(stream.codec_context, self._damage["pictures"], wanted)
             numbering, last, num_before = Numbering(), None, 0
             for picture, time in self._timed(self._pictures(container, stream, reading, start)):
                 frame = numbering.frame(picture, time)

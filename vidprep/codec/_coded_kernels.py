@@ -1,0 +1,279 @@
+"""Decoded samples of MPEG-4 Part 2 minus their prediction, bit for bit as libavcodec predicts: numba loops.
+
+ISO/IEC 14496-2, sections 7.6.2.1 (half samples), 7.6.2.2 (quarter samples), 7.6.4 (places outside of the picture),
+7.6.5 (vectors of chroma) and 7.6.9 (two references). A plane is (rows, line size), uint8, of which ``num_rows`` and
+``num_columns`` are used. Outside, the nearest sample is taken. With rounding type 1, means are rounded down.
+"""
+
+from typing import Any
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.generic]
+Rules = tuple[int, int, int, int, int, int]
+"""Of one picture: whether vectors count quarter samples, its rounding type, its height and width, and how many rows and
+columns of luma a reference has, all in pixels."""
+
+_STRIDE = 24  # of an area of up to 17 x 17 samples
+# What scratch holds, one after the other: two predictions of up to 16 x 16 samples, the area that they are made from
+# where it leaves the picture, the area after the horizontal filter, and one row with three mirrored samples at its ends
+_FIRST, _SECOND, _EDGE = 0, 256, 512
+_STAGE = _EDGE + 17 * _STRIDE
+_ROW = _STAGE + 17 * _STRIDE
+NUM_SCRATCH_BYTES = _ROW + _STRIDE
+_GREY = 128
+
+
+@numba.njit(cache=True, nogil=True)
+def coded_residual(
+    macroblocks: Array, rules: Rules, plane: int, picture: Array, past: Array, future: Array, scratch: Array, out: Array
+) -> int:
+    """Write decoded minus predicted samples into ``out`` (H, W), int16, and return the first faulty macroblock or -1.
+
+    Faulty is a macroblock with a residual in a block which it doesn't code. The prediction of intra macroblocks is 128.
+
+    ``macroblocks`` (rows, columns) holds MACROBLOCK_DTYPE. ``plane`` is 0 for luma, 1 and 2 for chroma; ``picture``,
+    ``past`` and ``future`` are the plane in the frame and its anchors: whole macroblocks, (rows, line size), uint8.
+    """
+    num_rows, num_columns = macroblocks.shape
+    size, num_blocks = (8, 1) if plane else (16, 4)
+    fault = -1
+    for row in range(num_rows):
+        for column in range(num_columns):
+            macroblock = macroblocks[row, column]
+            y, x = size * row, size * column
+            uncoded = 0 if macroblock.intra else ~np.int64(macroblock.cbp)
+            _predict(macroblock, rules, plane, y, x, past, future, scratch)
+            for i in range(num_blocks):
+                below, right = (i >> 1) * 8, (i & 1) * 8
+                is_zero = _subtract(picture, scratch, _FIRST + below * size + right, size, y + below, x + right, out)
+                bit = 2 - plane if plane else 5 - i
+                if fault < 0 and not is_zero and (uncoded >> bit) & 1:
+                    fault = row * num_columns + column
+    return fault
+
+
+@numba.njit(cache=True, nogil=True)
+def _subtract(picture: Array, scratch: Array, begin: int, step: int, y: int, x: int, out: Array) -> bool:
+    """Write ``picture - prediction`` of an 8 x 8 block as far as it lies in ``out``; tell whether all of it is zero."""
+    height, width = out.shape
+    flat, result = picture.ravel(), out.ravel()
+    count = np.uint64(max(min(width - x, 8), 0))
+    difference = np.int16(0)
+    for k in range(max(min(height - y, 8), 0)):
+        source = np.uint64((y + k) * picture.shape[1] + x)
+        target = np.uint64((y + k) * width + x)
+        prediction = np.uint64(begin + k * step)
+        for i in range(count):
+            value = np.int16(flat[source + i]) - np.int16(scratch[prediction + i])
+            result[target + i] = value
+            difference |= value
+    return bool(difference == 0)
+
+
+@numba.njit(cache=True, nogil=True)
+def _predict(
+    macroblock: Any, rules: Rules, plane: int, y: int, x: int, past: Array, future: Array, scratch: Array
+) -> None:
+    """Write the prediction of the macroblock at ``y``, ``x`` to the first place in ``scratch``."""
+    count = np.uint64(64 if plane else 256)
+    first, second = np.uint64(_FIRST), np.uint64(_SECOND)
+    if macroblock.intra:
+        for i in range(count):
+            scratch[first + i] = _GREY
+        return
+    target = _FIRST
+    for is_future in range(2):
+        if not (macroblock.future if is_future else macroblock.past):
+            continue
+        xs = macroblock.future_x if is_future else macroblock.past_x
+        ys = macroblock.future_y if is_future else macroblock.past_y
+        reference = future if is_future else past
+        if plane:
+            _predict_chroma(xs, ys, macroblock.four, rules, y, x, reference, scratch, target)
+        else:
+            _predict_luma(xs, ys, macroblock.four, rules, y, x, reference, scratch, target)
+        target = _SECOND
+    if macroblock.past and macroblock.future:
+        for i in range(count):
+            total = np.uint16(scratch[first + i]) + np.uint16(scratch[second + i]) + np.uint16(1)
+            scratch[first + i] = np.uint8(total >> np.uint16(1))
+
+
+@numba.njit(cache=True, nogil=True)
+def _predict_luma(
+    xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, reference: Array, scratch: Array,
+    target: int,
+) -> None:  # fmt: skip
+    quarter_sample, rounding, height, width, num_rows, num_columns = rules
+    shift, mask = (2, 3) if quarter_sample else (1, 1)
+    size, num_blocks = (8, 4) if is_four else (16, 1)
+    for i in range(num_blocks):
+        below, right = (i >> 1) * 8, (i & 1) * 8
+        vx, vy = int(xs[i]), int(ys[i])
+        fx, fy = vx & mask, vy & mask
+        sx, sy = x + right + (vx >> shift), y + below + (vy >> shift)
+        if is_four:
+            sx, fx = _clip(sx, fx, -16, width)
+            sy, fy = _clip(sy, fy, -16, height)
+        begin = target + below * 16 + right
+        _interpolate(
+            reference, num_rows, num_columns, sx, sy, fx, fy, quarter_sample, rounding, size, scratch, begin, 16
+        )
+
+
+@numba.njit(cache=True, nogil=True)
+def _predict_chroma(
+    xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, reference: Array, scratch: Array,
+    target: int,
+) -> None:  # fmt: skip
+    quarter_sample, rounding, height, width, num_rows, num_columns = rules
+    vx, vy = _chroma_vector(xs, is_four, quarter_sample), _chroma_vector(ys, is_four, quarter_sample)
+    fx, fy = vx & 1, vy & 1
+    sx, sy = x + (vx >> 1), y + (vy >> 1)
+    if is_four:
+        sx, fx = _clip(sx, fx, -8, width >> 1)
+        sy, fy = _clip(sy, fy, -8, height >> 1)
+    _interpolate(reference, num_rows >> 1, num_columns >> 1, sx, sy, fx, fy, 0, rounding, 8, scratch, target, 8)
+
+
+@numba.njit(cache=True, nogil=True)
+def _clip(place: int, fraction: int, low: int, high: int) -> tuple[int, int]:
+    """Keep a block of four near the picture, as libavcodec does (it clips to the size without padding)."""
+    return min(max(place, low), high), 0 if place >= high else fraction
+
+
+@numba.njit(cache=True, nogil=True)
+def _chroma_vector(vectors: Array, is_four: bool, quarter_sample: int) -> int:
+    """Return a component of the chroma vector in half samples of chroma."""
+    total, num_blocks = 0, 4 if is_four else 1
+    for i in range(num_blocks):
+        value = int(vectors[i])
+        total += (value + (value < 0)) >> 1 if quarter_sample else value  # halved toward zero
+    if not is_four:
+        return (total >> 1) | (total & 1)
+    sixteenth = total & 15
+    return ((total >> 3) & ~1) + (0 if sixteenth < 3 else 1 if sixteenth < 14 else 2)
+
+
+@numba.njit(cache=True, nogil=True)
+def _interpolate(
+    plane: Array, num_rows: int, num_columns: int, x: int, y: int, fx: int, fy: int, quarter_sample: int,
+    rounding: int, size: int, scratch: Array, target: int, step: int,
+) -> None:  # fmt: skip
+    """Write the square of ``size`` samples at ``x + fx``, ``y + fy`` into ``scratch[target:]``, rows ``step`` apart.
+
+    ``fx`` and ``fy`` count halves, or quarters with ``quarter_sample``.
+    """
+    stride = plane.shape[1]
+    source, begin = plane.ravel(), y * stride + x
+    if x < 0 or y < 0 or x + size >= num_columns or y + size >= num_rows:
+        _replicate_edge(source, stride, num_rows, num_columns, x, y, size + 1, scratch)
+        source, begin, stride = scratch, _EDGE, _STRIDE
+    if not quarter_sample:
+        _half_samples(source, begin, stride, fx, fy, rounding, size, scratch, target, step)
+        return
+    if fy == 0:
+        _filter_rows(source, begin, stride, fx, rounding, size, size, scratch, target, step)
+        return
+    _filter_rows(source, begin, stride, fx, rounding, size, size + 1, scratch, _STAGE, _STRIDE)
+    _filter_columns(fy, rounding, size, scratch, target, step)
+
+
+@numba.njit(cache=True, nogil=True)
+def _replicate_edge(
+    source: Array, stride: int, num_rows: int, num_columns: int, x: int, y: int, size: int, scratch: Array
+) -> None:
+    for k in range(size):
+        line = min(max(y + k, 0), num_rows - 1) * stride
+        for i in range(size):
+            column = min(max(x + i, 0), num_columns - 1)
+            scratch[np.uint64(_EDGE + k * _STRIDE + i)] = source[np.uint64(line + column)]
+
+
+@numba.njit(cache=True, nogil=True)
+def _half_samples(
+    source: Array, begin: int, stride: int, fx: int, fy: int, rounding: int, size: int, scratch: Array, target: int,
+    step: int,
+) -> None:  # fmt: skip
+    """Write samples, or the mean of 2 beside or above each other, or that of 4."""
+    count, right, below = np.uint64(size), np.uint64(fx), np.uint64(fy * stride)
+    half_up, quarter_up = np.uint16(1 - rounding), np.uint16(2 - rounding)
+    for k in range(size):
+        a, to = np.uint64(begin + k * stride), np.uint64(target + k * step)
+        if fx and fy:
+            b, c, d = a + right, a + below, a + right + below
+            for i in range(count):
+                total = np.uint16(source[a + i]) + np.uint16(source[b + i]) + np.uint16(source[c + i])
+                scratch[to + i] = np.uint8((total + np.uint16(source[d + i]) + quarter_up) >> np.uint16(2))
+        elif fx or fy:
+            b = a + right + below
+            for i in range(count):
+                total = np.uint16(source[a + i]) + np.uint16(source[b + i])
+                scratch[to + i] = np.uint8((total + half_up) >> np.uint16(1))
+        else:
+            for i in range(count):
+                scratch[to + i] = source[a + i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _filter_rows(
+    source: Array, begin: int, stride: int, fraction: int, rounding: int, size: int, num_rows: int, scratch: Array,
+    target: int, step: int,
+) -> None:  # fmt: skip
+    """Take each row ``fraction`` quarters further right; its ``size + 1`` samples are mirrored beyond the ends."""
+    count, three, row = np.uint64(size), np.uint64(3), np.uint64(_ROW)
+    for k in range(num_rows):
+        a, to = np.uint64(begin + k * stride), np.uint64(target + k * step)
+        if fraction == 0:
+            for i in range(count):
+                scratch[to + i] = source[a + i]
+            continue
+        for i in range(np.uint64(size + 1)):
+            scratch[row + three + i] = source[a + i]
+        for i in range(three):
+            scratch[row + np.uint64(2) - i] = source[a + i]
+            scratch[row + np.uint64(4) + count + i] = source[a + count - i]
+        places = (row, row + np.uint64(1), row + np.uint64(2), row + three, row + np.uint64(4), row + np.uint64(5),
+                  row + np.uint64(6), row + np.uint64(7))  # fmt: skip
+        _filter(places, fraction, rounding, count, scratch, to)
+
+
+@numba.njit(cache=True, nogil=True)
+def _filter_columns(fraction: int, rounding: int, size: int, scratch: Array, target: int, step: int) -> None:
+    """Take the area after the horizontal filter ``fraction`` quarters further down."""
+    for k in range(size):
+        places = (_line(k - 3, size), _line(k - 2, size), _line(k - 1, size), _line(k, size), _line(k + 1, size),
+                  _line(k + 2, size), _line(k + 3, size), _line(k + 4, size))  # fmt: skip
+        _filter(places, fraction, rounding, np.uint64(size), scratch, np.uint64(target + k * step))
+
+
+@numba.njit(cache=True, nogil=True)
+def _line(k: int, size: int) -> np.uint64:
+    """Return where line ``k`` of the area's ``size + 1`` begins, or the one that it mirrors."""
+    if k < 0:
+        k = -1 - k
+    if k > size:
+        k = 2 * size + 1 - k
+    return np.uint64(_STAGE + k * _STRIDE)
+
+
+@numba.njit(cache=True, nogil=True)
+def _filter(
+    places: tuple[np.uint64, ...], fraction: int, rounding: int, count: np.uint64, scratch: Array, to: np.uint64
+) -> None:
+    """Write the samples half-way between the 4th and the 5th place, or their means with one of both."""
+    a, b, c, d, e, f, g, h = places
+    half_up, up = np.int32(16 - rounding), np.int32(1 - rounding)
+    nearest = e if fraction == 3 else d
+    for i in range(count):
+        total = np.int32(20) * (np.int32(scratch[d + i]) + np.int32(scratch[e + i]))
+        total -= np.int32(6) * (np.int32(scratch[c + i]) + np.int32(scratch[f + i]))
+        total += np.int32(3) * (np.int32(scratch[b + i]) + np.int32(scratch[g + i]))
+        total -= np.int32(scratch[a + i]) + np.int32(scratch[h + i])
+        value = min(max((total + half_up) >> np.int32(5), np.int32(0)), np.int32(255))
+        if fraction != 2:
+            value = (value + np.int32(scratch[nearest + i]) + up) >> np.int32(1)
+        scratch[to + i] = np.uint8(value)

@@ -1,0 +1,58 @@
+"""What frames shall carry beside their pictures, and which codecs can give it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from vidprep.codec.anchors import link_anchors
+from vidprep.codec.coded import CODED_RESIDUAL_CODECS, why_not_coded
+from vidprep.codec.frame import Frame
+from vidprep.codec.motion import track_frames
+from vidprep.errors import UnsupportedError
+
+VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
+"""Codecs whose decoders export motion vectors."""
+
+Track = Literal["none", "motion", "residual"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What one pass shall give; the parameters of :meth:`vidprep.codec.video.Video.frames` say what each means."""
+
+    track: Track = "none"
+    vectors: bool = True
+    macroblocks: bool = False
+    coded: bool = False
+
+    @property
+    def needs_vectors(self) -> bool:
+        """Whether the decoder has to export its block vectors."""
+        return self.vectors or self.track != "none"
+
+    @property
+    def needs_macroblocks(self) -> bool:
+        """Whether the bitstream has to be parsed."""
+        return self.macroblocks or self.coded
+
+    def check(self, codec: str) -> None:
+        """Raise UnsupportedError if a codec can't give it."""
+        if self.coded and codec not in CODED_RESIDUAL_CODECS:
+            raise UnsupportedError(
+                f"codec={codec}: the coded residual is for MPEG-4 Part 2, {why_not_coded(codec)}; transcode it "
+                "(--codec mpeg4)"
+            )
+        if self.needs_vectors and codec not in VECTOR_CODECS:
+            raise UnsupportedError(
+                f"codec={codec}: its decoder exports no motion vectors (those of {', '.join(sorted(VECTOR_CODECS))} "
+                "do); transcode it (--codec mpeg4)"
+            )
+        if self.needs_macroblocks and codec != "mpeg4":
+            raise UnsupportedError(f"codec={codec}: only MPEG-4 Part 2 is parsed; transcode it (--codec mpeg4)")
+
+    def follow(self, frames: Iterator[Frame]) -> Iterator[Frame]:
+        """Give each frame its references and its place in the I-frame, as far as they are wanted."""
+        frames = link_anchors(frames) if self.coded else frames
+        return frames if self.track == "none" else track_frames(frames, with_picture=self.track == "residual")

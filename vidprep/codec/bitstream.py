@@ -56,6 +56,15 @@ def h264_motion_exact(extradata: bytes) -> bool:
     return num_reference_frames <= 1 and progressive
 
 
+def h264_displays_as_coded(extradata: bytes) -> bool:
+    """Tell whether pictures are displayed in decoding order: picture order count type 2 (H.264 section 8.2.1.3)."""
+    sps = _find_sps(extradata)
+    try:
+        return sps is not None and _skip_to_order_count(sps).unsigned() == 2
+    except EOFError:
+        return False
+
+
 def _find_sps(extradata: bytes) -> bytes | None:
     if extradata[:1] == b"\x01" and len(extradata) > 8:  # avcC: 5 bytes, count, then length and unit
         length = int.from_bytes(extradata[6:8], "big")
@@ -67,7 +76,7 @@ def _find_sps(extradata: bytes) -> bytes | None:
     return None
 
 
-def _read_sps(unit: bytes) -> tuple[int, bool]:
+def _skip_to_order_count(unit: bytes) -> BitReader:
     reader = BitReader(unit[1:].replace(b"\x00\x00\x03", b"\x00\x00"))  # take out emulation prevention
     profile = reader.bits(8)
     reader.bits(16)  # constraints and level
@@ -75,6 +84,11 @@ def _read_sps(unit: bytes) -> tuple[int, bool]:
     if profile in _HIGH_PROFILES:
         _skip_high_profile_fields(reader)
     reader.unsigned()  # log2_max_frame_num_minus4
+    return reader
+
+
+def _read_sps(unit: bytes) -> tuple[int, bool]:
+    reader = _skip_to_order_count(unit)
     _skip_order_count(reader)
     num_reference_frames = reader.unsigned()
     reader.bits(1)  # gaps_in_frame_num_value_allowed_flag

@@ -44,9 +44,7 @@ def decode(
     size = None
     for packet in packets:
         if packet.is_corrupt:
-            raise DecodeError(
-                f"pts_seconds={packet_seconds(packet)} in {name}: the packet is damaged or cut; get the file anew"
-            )
+            raise damaged(packet, name)
         for picture in decode_packet(packet):
             if picture.is_corrupt:
                 raise DecodeError(f"pts_seconds={picture.time} in {name}: the frame is damaged; get the file anew")
@@ -57,6 +55,13 @@ def decode(
                     "the size must not change; transcode it (--codec mpeg4)"
                 )
             yield picture
+
+
+def damaged(packet: Packet, name: str) -> DecodeError:
+    """Return the error of a packet that the demuxer marked."""
+    return DecodeError(
+        f"pts_seconds={packet_seconds(packet)} in {name}: the packet is damaged or cut; get the file anew"
+    )
 
 
 def picture_letter(picture: av.VideoFrame) -> str:

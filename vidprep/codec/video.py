@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import tee
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal
+from typing import IO, Literal, Protocol, TypeVar
 
 import av
 from av.container import InputContainer
@@ -35,8 +35,21 @@ from vidprep.errors import DecodeError, UnsupportedError
 VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
 """Codecs whose decoders export motion vectors."""
 
-_SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
+SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
 Track = Literal["none", "motion", "residual"]
+
+
+class _Stamped(Protocol):
+    """What has a timestamp: a picture, or the packet that will be one."""
+
+    @property
+    def pts(self) -> int | None: ...
+
+    @property
+    def time(self) -> float | None: ...
+
+
+Picture = TypeVar("Picture", bound=_Stamped)
 
 
 class Video:
@@ -194,11 +207,11 @@ class Video:
         stream = video_stream(container, self.name)
         set_up(stream.codec_context, vectors=vectors)
         if start:
-            seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
+            seek(container, start + self.metadata.start_seconds - SEEK_MARGIN_SECONDS)
         with decoding(self.name):
             yield from decode(container.demux(stream), stream.decode, self.name)
 
-    def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _timed(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float]]:
         if self.frame_times is not None:
             yield from zip_exactly(pictures, self.frame_times, self.name)
             return
@@ -249,7 +262,7 @@ class Video:
         with self._container() as container:
             stream = next(audio for audio in container.streams.audio if audio.codec_context is not None)
             if start_seconds:
-                seek(container, start_seconds + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
+                seek(container, start_seconds + self.metadata.start_seconds - SEEK_MARGIN_SECONDS)
             end = None if end_seconds is None else end_seconds + self.metadata.start_seconds
             with decoding(f"the audio of {self.name}"):
                 samples, first = decode_audio(container, stream, sample_rate_hz, end)

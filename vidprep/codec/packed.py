@@ -6,24 +6,14 @@ front of it or into the table, so that any group of pictures can be decoded alon
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import av
-
-from vidprep.codec.bitstream import h264_displays_as_coded
-from vidprep.codec.container import decoding, seek, video_stream
-from vidprep.codec.headers import Header, HeaderReader
-from vidprep.codec.pictures import damaged, seconds_of
+from vidprep.codec.demuxed import CodedPacket, CodedStream, in_display_order, read_stream
 from vidprep.codec.timing import microseconds
-from vidprep.codec.video import SEEK_MARGIN_SECONDS, Video
+from vidprep.codec.video import Video
 from vidprep.errors import DecodeError, UnsupportedError
-
-if TYPE_CHECKING:
-    from vidprep.codec.pictures import Packet
 
 ENTRIES = {
     "mpeg4": "video.m4v",
@@ -34,11 +24,7 @@ ENTRIES = {
 }
 """Codecs that have a raw form, and the name of a sample's entry."""
 
-_FILTERS = {"mpeg4": "mpeg4_unpack_bframes", "h264": "h264_mp4toannexb"}  # one picture a packet; start codes
 _WITHOUT_VECTORS = {codec: "BS" if codec == "mpeg4" else "" for codec in ENTRIES}
-_PACKED_MARK = re.compile(rb"(DivX\d+[Bb]?\d*)p")
-_ENCODER = re.compile(rb"\x00\x00\x01\xb2.{0,8}(Lavc|FFmpe|ffmpeg|XviD|DivX)", re.DOTALL)
-_TAGS_OF_ENCODERS = frozenset({"XVID", "XVIX", "RMP4", "ZMP4", "SIPP", "DIVX", "UMP4"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +127,9 @@ def pack(video: Video, *, start_seconds: float | None = None, end_seconds: float
         raise UnsupportedError(
             f"codec={codec}: has no raw form ({', '.join(sorted(ENTRIES))} have); transcode it (--codec mpeg4)"
         )
-    stream = _read_stream(video, start_seconds)
+    stream = read_stream(video, start_seconds)
     video.num_dropped_frames, video.num_repaired_times = video._num_dropped_before, 0
-    shown = _choose(video, _in_display_order(codec, stream), start_seconds, end_seconds)
+    shown = _choose(video, in_display_order(codec, stream), start_seconds, end_seconds)
     if not shown:
         limit = "" if end_seconds is None else f" before end_seconds={end_seconds}"
         raise DecodeError(
@@ -152,124 +138,10 @@ def pack(video: Video, *, start_seconds: float | None = None, end_seconds: float
     return _lay_out(video, stream, shown)
 
 
-@dataclass(slots=True)
-class _Packet:
-    """A packet and its picture's timestamp, which is called as in a decoded picture."""
-
-    number: int
-    data: bytes
-    header: Header
-    pts: int | None
-    time: float | None
-
-    @property
-    def letter(self) -> str:
-        return self.header.letter.replace("S", "P")
+_Shown = list[tuple[CodedPacket, float]]  # packets of frames in display order, with their times
 
 
-@dataclass(frozen=True, slots=True)
-class _Stream:
-    packets: list[_Packet]
-    head: bytes
-    color: tuple[int, int]
-
-
-_Shown = list[tuple[_Packet, float]]  # packets of frames in display order, with their times
-
-
-def _read_stream(video: Video, start: float | None) -> _Stream:
-    stream = _demux(video, start)
-    if start and not any(packet.header.is_entry for packet in stream.packets[:1]):
-        stream = _demux(video, None)  # the container calls a key frame what is no entry point
-    first = next((packet.header for packet in stream.packets if packet.header.letter == "I"), None)
-    if first is not None and not first.is_entry:
-        raise UnsupportedError(
-            f"codec={video.metadata.codec} in {video.name}: decoding can't begin at its first I-frame alone, as that "
-            "refers to what is missing; transcode it (--codec mpeg4)"
-        )
-    return stream
-
-
-def _demux(video: Video, start: float | None) -> _Stream:
-    codec = video.metadata.codec
-    with video._container() as container, decoding(video.name):
-        stream = video_stream(container, video.name)
-        context = stream.codec_context
-        if start:
-            seek(container, start + video.metadata.start_seconds - SEEK_MARGIN_SECONDS)
-        reader = HeaderReader(codec, _extradata(context))
-        packets = []
-        for packet in _filtered(container.demux(stream), _FILTERS.get(codec), stream):
-            if packet.is_corrupt:
-                raise damaged(packet, video.name)
-            if packet.size:
-                time = seconds_of(packet.pts, stream.time_base)
-                data = bytes(packet)
-                packets.append(_Packet(len(packets), data, reader.read(data), packet.pts, time))
-        _check_tag(context.codec_tag, reader.head, video.name)
-        return _Stream(packets, reader.head, (int(context.color_range), int(context.colorspace)))
-
-
-def _filtered(packets: Iterator[Packet], name: str | None, stream: av.VideoStream) -> Iterator[Packet]:
-    if name is None:
-        yield from packets
-        return
-    bitstream_filter = av.BitStreamFilterContext(name, stream)
-    for packet in packets:
-        if packet.size:
-            yield from bitstream_filter.filter(packet)
-    yield from bitstream_filter.filter(None)
-
-
-def _extradata(context: av.VideoCodecContext) -> bytes:
-    """Return the container's parameter sets; MPEG-4's no longer say that the bitstream is packed."""
-    return _PACKED_MARK.sub(rb"\1\0", context.extradata or b"")
-
-
-def _check_tag(tag: str, head: bytes, name: str) -> None:
-    """Refuse a decoder's guess of the encoder, and so of its faults, by what only the container holds."""
-    if tag.upper() in _TAGS_OF_ENCODERS and not _ENCODER.search(head):
-        raise UnsupportedError(
-            f"codec_tag={tag} in {name}: only the container names the encoder, on which decoding depends; transcode it "
-            "(--codec mpeg4)"
-        )
-
-
-def _in_display_order(codec: str, stream: _Stream) -> list[_Packet]:
-    """Return the packets whose pictures a decoder shows, in the order in which it does."""
-    packets = [packet for packet in stream.packets if packet.letter != "N"]
-    if codec != "h264":
-        return list(_delayed_by_one(packets, skips_lone_p=codec.endswith("video")))
-    times = {packet.pts for packet in packets}
-    if None not in times and len(times) == len(packets):
-        return sorted(packets, key=lambda packet: packet.pts or 0)
-    if times == {None} and h264_displays_as_coded(stream.head):
-        return packets
-    raise UnsupportedError(
-        "pts=none or not unique: without presentation times the display order of H.264 is unknown; put the video "
-        "into an MP4 or Matroska file, or transcode it (--codec mpeg4)"
-    )
-
-
-def _delayed_by_one(packets: list[_Packet], *, skips_lone_p: bool) -> Iterator[_Packet]:
-    """Yield B-frames at once and anchors when the next one comes; without its references a B-frame is not shown."""
-    waiting = None
-    num_anchors, is_closed = 0, False
-    for packet in packets:
-        if packet.letter == "B":
-            if num_anchors >= 2 or (num_anchors == 1 and is_closed):
-                yield packet
-            continue
-        if packet.letter == "P" and not num_anchors and skips_lone_p:
-            continue
-        if waiting is not None:
-            yield waiting
-        waiting, num_anchors, is_closed = packet, num_anchors + 1, packet.header.is_closed
-    if waiting is not None:
-        yield waiting
-
-
-def _choose(video: Video, packets: list[_Packet], start: float | None, end: float | None) -> _Shown:
+def _choose(video: Video, packets: list[CodedPacket], start: float | None, end: float | None) -> _Shown:
     """Cut the frames as :meth:`Video.frames` does, and at the entry point at or before the start."""
     shown: _Shown = []
     num_kept = num_repaired = 0
@@ -293,8 +165,8 @@ def _is_past(ticks: int, end: float | None, shown: _Shown) -> bool:
     return end is not None and ticks >= microseconds(end) and (not shown or shown[-1][0].letter != "B")
 
 
-def _lay_out(video: Video, stream: _Stream, shown: _Shown) -> PackedStream:
-    """Number packets and frames anew, from the first frame on; leave out what is displayed before it."""
+def _lay_out(video: Video, stream: CodedStream, shown: _Shown) -> PackedStream:
+    """Make the table, numbered from the first frame on, and leave out what is displayed before it."""
     first, last = shown[0][0].number, max(packet.number for packet, _ in shown)
     indices = {packet.number: index for index, (packet, _) in enumerate(shown)}
     kept = [packet for packet in stream.packets[first : last + 1] if packet.number in indices or packet.letter == "N"]

@@ -11,18 +11,10 @@ from itertools import accumulate
 from typing import Any
 
 from vidprep.codec.demuxed import CodedPacket, CodedStream, in_display_order, read_stream
+from vidprep.codec.table import ENTRIES
 from vidprep.codec.timing import microseconds
 from vidprep.codec.video import Video
 from vidprep.errors import DecodeError, UnsupportedError
-
-ENTRIES = {
-    "mpeg4": "video.m4v",
-    "h264": "video.h264",
-    "mpeg1video": "video.m1v",
-    "mpeg2video": "video.m2v",
-    "h263": "video.h263",
-}
-"""Codecs that have a raw form, and the name of a sample's entry."""
 
 _WITHOUT_VECTORS = {codec: "BS" if codec == "mpeg4" else "" for codec in ENTRIES}
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from vidprep.codec.cropping import Crop, Cropper, check_crop
+from vidprep.codec.decoders import borrowed_decoder
 from vidprep.codec.frame import Frame
+from vidprep.codec.motion import track_frames
+from vidprep.codec.pictures import picture_letter
+from vidprep.codec.table import PacketTable
 from vidprep.codec.video import Track
-
-Crop = tuple[int, int, int, int]
-"""Left, top, width and height in pixels."""
+from vidprep.errors import DecodeError, UsageError
 
 
 class PackedVideo:
@@ -32,11 +37,13 @@ class PackedVideo:
     """
 
     def __init__(self, data: bytes | memoryview, facts: Mapping[str, Any]) -> None:
-        raise NotImplementedError
+        self._data = memoryview(data)
+        self._table = PacketTable(facts, len(self._data))
+        self._name = str(facts.get("key", "stream"))
 
     def __len__(self) -> int:
         """Return the number of frames."""
-        raise NotImplementedError
+        return len(self._table.picture_types)
 
     def frames(
         self, start: int = 0, stop: int | None = None, *, track: Track = "none", vectors: bool = True
@@ -50,6 +57,11 @@ class PackedVideo:
         track, vectors
             As in :meth:`Video.frames`.
 
+        Yields
+        ------
+        Frame
+            Equal to that of :meth:`Video.frames` with the same index.
+
         Raises
         ------
         UsageError
@@ -57,10 +69,102 @@ class PackedVideo:
         DecodeError
             If the stream is damaged; the message names the frame.
         """
-        raise NotImplementedError
+        start, stop = self._check_range(start, stop)
+        if track == "none":
+            return self._frames(range(start, stop), vectors)
+        return self._tracked(start, stop, with_picture=track == "residual")
 
     def rgb(
         self, start: int = 0, stop: int | None = None, *, crop: Crop | None = None, out: NDArray[np.uint8] | None = None
     ) -> NDArray[np.uint8]:
-        """Return the pictures of frames [shape=(T, h, w, 3), dtype=uint8], cut to ``crop``."""
-        raise NotImplementedError
+        """Return the pictures of frames [shape=(T, h, w, 3), dtype=uint8], range 0-255.
+
+        Parameters
+        ----------
+        start, stop : int
+            Frame indices; ``stop`` is exclusive, None for the end.
+        crop : tuple of int, optional
+            x, y, width and height in pixels; only that part is converted.
+        out : ndarray, optional
+            Array to write into [shape=(T, h, w, 3), dtype=uint8].
+
+        Raises
+        ------
+        UsageError
+            If there are no such frames, the crop reaches beyond the picture, or ``out`` has another shape.
+        DecodeError
+            If the stream is damaged; the message names the frame.
+        """
+        start, stop = self._check_range(start, stop)
+        cropper = Cropper(self.check_crop(crop))
+        shape = (stop - start, *cropper.shape)
+        if out is not None and (out.shape != shape or out.dtype != np.uint8):
+            raise UsageError(f"out.shape={out.shape}, out.dtype={out.dtype}: must be uint8, of shape {shape}")
+        for frame in self._frames(range(start, stop), vectors=False):
+            if out is None:
+                out = np.empty(shape, np.uint8)  # not before a picture has the promised size
+            out[frame.index - start] = cropper.rgb(frame)
+        assert out is not None
+        return out
+
+    def check_crop(self, crop: Crop | None) -> Crop:
+        """Return a crop that lies in the picture; None stands for all of it. UsageError if it reaches beyond."""
+        return check_crop(crop, self._table.width, self._table.height)
+
+    def _check_range(self, start: int, stop: int | None) -> tuple[int, int]:
+        stop = len(self) if stop is None else stop
+        if not 0 <= start < stop <= len(self):
+            raise UsageError(f"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames={len(self)}")
+        return start, stop
+
+    def _tracked(self, start: int, stop: int, *, with_picture: bool) -> Iterator[Frame]:
+        """Follow all anchors from the I-frame on; B-frames need the anchor displayed after them."""
+        table = self._table
+        end = table.next_anchor(stop - 1) + 1
+        anchors = [i for i in range(table.gop_start(start), start) if table.picture_types[i] != "B"]
+        frames = self._frames([*anchors, *range(start, end)], vectors=True)
+        for frame in track_frames(frames, with_picture=with_picture):
+            if start <= frame.index < stop:
+                yield frame
+
+    def _frames(self, wanted: Sequence[int], vectors: bool) -> Iterator[Frame]:
+        table, converter = self._table, VideoReformatter()
+        gop_start = table.gop_start(wanted[0])
+        gop_index = table.picture_types.count("I", 0, gop_start)
+        for index, picture in self._pictures(wanted, vectors):
+            letter = table.picture_types[index]
+            if letter == "I" and index > gop_start:
+                gop_start, gop_index = index, gop_index + 1
+            yield Frame(
+                picture,
+                converter,
+                index=index,
+                picture_type=letter,
+                pts_seconds=table.pts_seconds[index],
+                gop_index=gop_index,
+                gop_position=index - gop_start,
+            )
+
+    def _pictures(self, wanted: Sequence[int], vectors: bool) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Yield the wanted frames' indices and pictures; each of them, in order, or DecodeError."""
+        table, expected = self._table, iter(wanted)
+        index = next(expected, None)
+        with borrowed_decoder(table, self._data, vectors=vectors) as decoder:
+            for picture in decoder.decode(table, self._data, table.packets_for(wanted), self._name):
+                if index is None or picture.pts is None or picture.pts < index:
+                    continue  # decoded for others to refer to
+                if picture.pts > index:
+                    break
+                self._check(picture, index)
+                yield index, picture
+                index = next(expected, None)
+            if index is not None:
+                raise DecodeError(f"frame={index} of {self._name}: it can't be decoded; extract it again")
+
+    def _check(self, picture: av.VideoFrame, index: int) -> None:
+        table = self._table
+        found = (picture.width, picture.height, picture_letter(picture))
+        promised = (table.width, table.height, table.picture_types[index])
+        if picture.is_corrupt or found != promised:
+            reason = "it is damaged" if picture.is_corrupt else f"{found} is not the promised {promised}"
+            raise DecodeError(f"frame={index} of {self._name}: {reason}; extract it again")

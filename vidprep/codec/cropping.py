@@ -1,0 +1,84 @@
+"""Parts of pictures: only what is wanted is converted."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from vidprep.codec.frame import Frame, as_picture, rows
+from vidprep.codec.residual import accumulated_residual
+from vidprep.errors import UsageError
+
+Crop = tuple[int, int, int, int]
+"""Left, top, width and height in pixels."""
+
+
+def check_crop(crop: Crop | None, width: int, height: int) -> Crop:
+    """Return a crop that lies in the picture; None stands for all of it.
+
+    Raises
+    ------
+    UsageError
+        If it reaches beyond.
+    """
+    if crop is None:
+        return 0, 0, width, height
+    x, y, w, h = crop
+    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
+        raise UsageError(f"crop={crop}: x, y, width and height must lie within the picture, {width}x{height}")
+    return x, y, w, h
+
+
+class Cropper:
+    """Cuts one crop out of frames, and keeps libswscale's tables between calls; for one thread at a time."""
+
+    def __init__(self, crop: Crop) -> None:
+        self.crop = crop
+        self.shape = crop[3], crop[2], 3
+        self._converter = VideoReformatter()
+        self._last: tuple[Frame, NDArray[np.uint8]] | None = None
+
+    def rgb(self, frame: Frame) -> NDArray[np.uint8]:
+        """Return the crop of a picture [shape=(h, w, 3), dtype=uint8], bit for bit that of the whole picture."""
+        return as_picture(self._rows(frame), self.crop[2])
+
+    def accumulated_residual(self, frame: Frame, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+        """Return the crop of :meth:`Frame.accumulated_residual` [shape=(h, w, 3), dtype=int16]."""
+        x, y, width, height = self.crop
+        prediction = frame._current_track().picture[y : y + height, 3 * x : 3 * (x + width)]
+        return accumulated_residual(self._rows(frame), prediction, out=out)
+
+    def _rows(self, frame: Frame) -> NDArray[np.uint8]:
+        if self._last is None or self._last[0] is not frame:
+            self._last = frame, self._convert(frame)
+        return self._last[1]
+
+    def _convert(self, frame: Frame) -> NDArray[np.uint8]:
+        x, y, _, height = self.crop
+        part = self._part(frame._picture)
+        if part is None:
+            return frame.rgb_rows()[y : y + height, 3 * x :]
+        lines = rows(self._converter.reformat(part, format="rgb24", threads=1))
+        return lines[y % 2 : y % 2 + height, 3 * (x % 2) :]
+
+    def _part(self, picture: av.VideoFrame) -> av.VideoFrame | None:
+        """Return a view of the chroma pixels that the crop touches; None where libswscale looks beyond them.
+
+        For 8-bit 4:2:0 of even height it converts each two by two pixels alone. Otherwise it interpolates.
+        """
+        x, y, width, height = self.crop
+        if picture.format.name != "yuv420p" or picture.height % 2 or (width, height) == (picture.width, picture.height):
+            return None
+        x0, y0, x1, y1 = x // 2, y // 2, -(-(x + width) // 2), -(-(y + height) // 2)
+        luma, *chroma = (_plane(plane) for plane in picture.planes)
+        x_end = min(2 * x1, picture.width)
+        planes = [luma[2 * y0 : 2 * y1, 2 * x0 : x_end], *(plane[y0:y1, x0:x1] for plane in chroma)]
+        part = av.VideoFrame.from_dlpack(planes, format="yuv420p", width=x_end - 2 * x0, height=2 * (y1 - y0))
+        part.colorspace, part.color_range = picture.colorspace, picture.color_range
+        return part
+
+
+def _plane(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:
+    return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)

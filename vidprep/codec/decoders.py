@@ -1,0 +1,97 @@
+"""Decoders that outlive a clip: opening one takes as long as decoding several pictures."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import av
+from av.video.codeccontext import VideoCodecContext
+from av.video.reformatter import VideoReformatter
+
+from vidprep.codec.container import decoding
+from vidprep.codec.pictures import set_up
+from vidprep.codec.table import PacketTable
+
+_MAX_IDLE = 16
+_REORDER_DEPTH = 15  # the most that H.264 allows: with less, its decoder would drop pictures after a jump
+_Key = tuple[str, bytes, tuple[int, int], bool]
+
+
+class Decoder:
+    """One decoder and one converter to RGB; for one clip at a time.
+
+    Parameters
+    ----------
+    codec : str
+        FFmpeg's name.
+    color : tuple of int
+        Colour range and space, where the stream itself states none.
+    vectors : bool
+        Have it export block vectors.
+    """
+
+    def __init__(self, codec: str, color: tuple[int, int], *, vectors: bool) -> None:
+        context = av.CodecContext.create(codec, "r")
+        assert isinstance(context, VideoCodecContext)
+        set_up(context, vectors=vectors)
+        context.color_range, context.colorspace = color
+        self.converter = VideoReformatter()
+        self._context = context
+
+    def decode(
+        self, table: PacketTable, data: memoryview, packets: Sequence[int], name: str
+    ) -> Iterator[av.VideoFrame]:
+        """Decode some packets, the first of which is an entry point; a picture's ``pts`` is its frame's index.
+
+        Raises
+        ------
+        DecodeError
+            If a packet is damaged.
+        """
+        if table.codec == "h264":
+            self._context.reorder_depth = _REORDER_DEPTH
+        head = bytes(data[: table.num_header_bytes])
+        for number in packets:
+            offset, size = table.offsets[number], table.sizes[number]
+            chunk = bytes(data[offset : offset + size])
+            if number == packets[0] and not chunk.startswith(head):
+                chunk = head + chunk
+            packet = av.Packet(len(chunk))  # padded with zeros, as FFmpeg demands
+            packet.update(chunk)
+            packet.pts = table.frame_of_packet[number]
+            with decoding(f"frame {packet.pts} of {name}"):
+                pictures = self._context.decode(packet)
+            yield from pictures
+        with decoding(f"the last frames of {name}"):
+            pictures = self._context.decode(None)
+        yield from pictures
+
+    def flush(self) -> None:
+        """Forget all pictures."""
+        self._context.flush_buffers()
+
+
+_idle: list[tuple[_Key, Decoder]] = []  # the least recently used first
+_lock = threading.Lock()
+
+
+@contextmanager
+def borrowed_decoder(table: PacketTable, data: memoryview, *, vectors: bool) -> Iterator[Decoder]:
+    """Lend a decoder to one clip; it is kept for the next one of the same kind unless an error ends this one."""
+    key = (table.codec, bytes(data[: table.num_header_bytes]), table.color, vectors)
+    decoder = _take(key) or Decoder(table.codec, table.color, vectors=vectors)
+    yield decoder
+    decoder.flush()
+    with _lock:
+        _idle.append((key, decoder))
+        del _idle[:-_MAX_IDLE]
+
+
+def _take(key: _Key) -> Decoder | None:
+    with _lock:
+        for i in reversed(range(len(_idle))):
+            if _idle[i][0] == key:
+                return _idle.pop(i)[1]
+    return None

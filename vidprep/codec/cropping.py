@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
@@ -15,34 +17,40 @@ Crop = tuple[int, int, int, int]
 """Left, top, width and height in pixels."""
 
 
-def check_crop(crop: Crop | None, width: int, height: int) -> Crop:
-    """Return a crop that lies in the picture; None stands for all of it.
+class Cropper:
+    """Cuts one crop out of frames, and keeps libswscale's tables between calls; for one thread at a time.
+
+    Parameters
+    ----------
+    crop : tuple of int, optional
+        x, y, width and height in pixels; None stands for the whole picture.
+    width, height : int
+        The picture's.
 
     Raises
     ------
     UsageError
-        If it reaches beyond.
+        If the crop reaches beyond the picture.
     """
-    if crop is None:
-        return 0, 0, width, height
-    x, y, w, h = crop
-    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
-        raise UsageError(f"crop={crop}: x, y, width and height must lie within the picture, {width}x{height}")
-    return x, y, w, h
 
-
-class Cropper:
-    """Cuts one crop out of frames, and keeps libswscale's tables between calls; for one thread at a time."""
-
-    def __init__(self, crop: Crop) -> None:
-        self.crop = crop
-        self.shape = crop[3], crop[2], 3
+    def __init__(self, crop: Crop | None, width: int, height: int) -> None:
+        self.crop = _inside(crop, width, height)
+        self.is_whole = self.crop == (0, 0, width, height)
+        self.shape = self.crop[3], self.crop[2], 3
         self._converter = VideoReformatter()
         self._last: tuple[Frame, NDArray[np.uint8]] | None = None
 
     def rgb(self, frame: Frame) -> NDArray[np.uint8]:
         """Return the crop of a picture [shape=(h, w, 3), dtype=uint8], bit for bit that of the whole picture."""
         return as_picture(self._rows(frame), self.crop[2])
+
+    def cut(self, read: Callable[..., NDArray[np.int16]], out: NDArray[np.int16]) -> None:
+        """Write the crop of a field that ``read(out=...)`` gives [shape=(H, W, 2), dtype=int16] into ``out``."""
+        x, y, width, height = self.crop
+        if self.is_whole:
+            read(out=out)
+        else:
+            out[...] = read()[y : y + height, x : x + width]
 
     def accumulated_residual(self, frame: Frame, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
         """Return the crop of :meth:`Frame.accumulated_residual` [shape=(h, w, 3), dtype=int16]."""
@@ -57,7 +65,7 @@ class Cropper:
 
     def _convert(self, frame: Frame) -> NDArray[np.uint8]:
         x, y, _, height = self.crop
-        part = self._part(frame._picture)
+        part = None if self.is_whole else self._part(frame._picture)
         if part is None:
             return frame.rgb_rows()[y : y + height, 3 * x :]
         lines = rows(self._converter.reformat(part, format="rgb24", threads=1))
@@ -69,7 +77,7 @@ class Cropper:
         For 8-bit 4:2:0 of even height it converts each two by two pixels alone. Otherwise it interpolates.
         """
         x, y, width, height = self.crop
-        if picture.format.name != "yuv420p" or picture.height % 2 or (width, height) == (picture.width, picture.height):
+        if picture.format.name != "yuv420p" or picture.height % 2:
             return None
         x0, y0, x1, y1 = x // 2, y // 2, -(-(x + width) // 2), -(-(y + height) // 2)
         luma, *chroma = (_plane(plane) for plane in picture.planes)
@@ -82,3 +90,12 @@ class Cropper:
 
 def _plane(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:
     return np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)
+
+
+def _inside(crop: Crop | None, width: int, height: int) -> Crop:
+    if crop is None:
+        return 0, 0, width, height
+    x, y, w, h = crop
+    if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
+        raise UsageError(f"crop={crop}: x, y, width and height must lie within the picture, {width}x{height}")
+    return x, y, w, h

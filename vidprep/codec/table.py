@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from vidprep.errors import ShardError
@@ -101,17 +101,34 @@ class PacketTable:
             entries and intra and self._entry_frames[0] == 0, "entry_points", "must be I-frames, the first included"
         )
 
-    def packets_for(self, frames: Sequence[int]) -> list[int]:
+    def runs(self, frames: Sequence[int]) -> Iterator[list[int]]:
+        """Split frames (indices, increasing) where all frames from one entry point to the next are left out."""
+        run: list[int] = []
+        last = None
+        for frame in frames:
+            entry = bisect_right(self._entry_frames, frame)
+            if last is not None and entry > last + 1:
+                yield run
+                run = []
+            run.append(frame)
+            last = entry
+        yield run
+
+    def packets_for(self, frames: Sequence[int], *, vectors: bool) -> list[int]:
         """Return the numbers of the packets to decode for some frames (indices, increasing), from an entry point on.
 
-        B-frames that are not wanted are left out where no frame can refer to them.
+        B-frames that are not wanted are left out where no frame can refer to them. With ``vectors``, one more anchor
+        follows: an anchor that its decoder gives out only at the stream's end comes without them.
         """
         first = self._entries[bisect_right(self._entry_frames, frames[0]) - 1]
-        last = max(self._packet_of_frame[frame] for frame in frames)
-        if self.codec == "h264" or "B" not in self._packet_types:
-            return list(range(first, last + 1))
+        end = max(self._packet_of_frame[frame] for frame in frames) + 1
+        if self.codec == "h264":
+            return list(range(first, end))
         wanted = {self._packet_of_frame[frame] for frame in frames}
-        return [i for i in range(first, last + 1) if self._packet_types[i] != "B" or i in wanted]
+        packets = [i for i in range(first, end) if self._packet_types[i] != "B" or i in wanted]
+        if vectors:
+            packets += [i for i in range(end, len(self.sizes)) if self._packet_types[i] in "IP"][:1]
+        return packets
 
     def gop_start(self, frame: int) -> int:
         """Return the index of the I-frame at or before a frame."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -10,7 +11,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from vidprep.codec.cropping import Crop, Cropper, check_crop
+from vidprep.codec.cropping import Crop, Cropper
 from vidprep.codec.decoders import borrowed_decoder
 from vidprep.codec.frame import Frame
 from vidprep.codec.motion import track_frames
@@ -70,9 +71,20 @@ class PackedVideo:
             If the stream is damaged; the message names the frame.
         """
         start, stop = self._check_range(start, stop)
-        if track == "none":
-            return self._frames(range(start, stop), vectors)
-        return self._tracked(start, stop, with_picture=track == "residual")
+        return self.frames_at(range(start, stop), track=track, vectors=vectors)
+
+    def frames_at(self, indices: Sequence[int], *, track: Track = "none", vectors: bool = True) -> Iterator[Frame]:
+        """Decode some frames (indices, increasing) as :meth:`frames` does; groups of pictures between are left out."""
+        if not indices or any(a >= b for a, b in pairwise((-1, *indices, len(self)))):
+            raise UsageError(f"indices={list(indices)}: must increase from 0 to num_frames={len(self)}, exclusive")
+        return self._runs(indices, track, vectors)
+
+    def _runs(self, indices: Sequence[int], track: Track, vectors: bool) -> Iterator[Frame]:
+        for run in self._table.runs(indices):
+            if track == "none":
+                yield from self._frames(run, vectors)
+            else:
+                yield from self._tracked(run, with_picture=track == "residual")
 
     def rgb(
         self, start: int = 0, stop: int | None = None, *, crop: Crop | None = None, out: NDArray[np.uint8] | None = None
@@ -96,7 +108,7 @@ class PackedVideo:
             If the stream is damaged; the message names the frame.
         """
         start, stop = self._check_range(start, stop)
-        cropper = Cropper(self.check_crop(crop))
+        cropper = Cropper(crop, self._table.width, self._table.height)
         shape = (stop - start, *cropper.shape)
         if out is not None and (out.shape != shape or out.dtype != np.uint8):
             raise UsageError(f"out.shape={out.shape}, out.dtype={out.dtype}: must be uint8, of shape {shape}")
@@ -107,24 +119,19 @@ class PackedVideo:
         assert out is not None
         return out
 
-    def check_crop(self, crop: Crop | None) -> Crop:
-        """Return a crop that lies in the picture; None stands for all of it. UsageError if it reaches beyond."""
-        return check_crop(crop, self._table.width, self._table.height)
-
     def _check_range(self, start: int, stop: int | None) -> tuple[int, int]:
         stop = len(self) if stop is None else stop
         if not 0 <= start < stop <= len(self):
             raise UsageError(f"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames={len(self)}")
         return start, stop
 
-    def _tracked(self, start: int, stop: int, *, with_picture: bool) -> Iterator[Frame]:
+    def _tracked(self, indices: Sequence[int], *, with_picture: bool) -> Iterator[Frame]:
         """Follow all anchors from the I-frame on; B-frames need the anchor displayed after them."""
-        table = self._table
-        end = table.next_anchor(stop - 1) + 1
-        anchors = [i for i in range(table.gop_start(start), start) if table.picture_types[i] != "B"]
-        frames = self._frames([*anchors, *range(start, end)], vectors=True)
-        for frame in track_frames(frames, with_picture=with_picture):
-            if start <= frame.index < stop:
+        table, wanted = self._table, set(indices)
+        around = range(table.gop_start(indices[0]), table.next_anchor(indices[-1]) + 1)
+        needed = [i for i in around if table.picture_types[i] != "B" or i in wanted]
+        for frame in track_frames(self._frames(needed, vectors=True), with_picture=with_picture):
+            if frame.index in wanted:
                 yield frame
 
     def _frames(self, wanted: Sequence[int], vectors: bool) -> Iterator[Frame]:
@@ -147,19 +154,22 @@ class PackedVideo:
 
     def _pictures(self, wanted: Sequence[int], vectors: bool) -> Iterator[tuple[int, av.VideoFrame]]:
         """Yield the wanted frames' indices and pictures; each of them, in order, or DecodeError."""
-        table, expected = self._table, iter(wanted)
-        index = next(expected, None)
+        table = self._table
+        packets = table.packets_for(wanted, vectors=vectors)
+        num_found = 0
         with borrowed_decoder(table, self._data, vectors=vectors) as decoder:
-            for picture in decoder.decode(table, self._data, table.packets_for(wanted), self._name):
-                if index is None or picture.pts is None or picture.pts < index:
+            for picture in decoder.decode(table, self._data, packets, self._name):
+                index = wanted[num_found]
+                if picture.pts is None or picture.pts < index:
                     continue  # decoded for others to refer to
                 if picture.pts > index:
                     break
                 self._check(picture, index)
                 yield index, picture
-                index = next(expected, None)
-            if index is not None:
-                raise DecodeError(f"frame={index} of {self._name}: it can't be decoded; extract it again")
+                num_found += 1
+                if num_found == len(wanted):
+                    return
+            raise DecodeError(f"frame={wanted[num_found]} of {self._name}: it can't be decoded; extract it again")
 
     def _check(self, picture: av.VideoFrame, index: int) -> None:
         table = self._table

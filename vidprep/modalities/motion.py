@@ -17,6 +17,7 @@ from vidprep.codec.motion import accumulate_vectors
 from vidprep.codec.video import Video
 from vidprep.errors import UnsupportedError
 from vidprep.modalities.base import Entry, Modality, Settings, Span
+from vidprep.modalities.packed import is_packed, read_packed
 
 COLUMNS = {
     "source": "i1",
@@ -195,6 +196,8 @@ class Motion(Modality):
     @staticmethod
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.int16] | None:
         """Return the MotionField of each stored frame [shape=(T, H, W, 2), dtype=int16]: x, y, pixels."""
+        if is_packed(entries):
+            return read_packed(entries, facts, ["motion"])["motion"]
         if "motion.npz" not in entries:
             return None
         blocks = decode(entries["motion.npz"])

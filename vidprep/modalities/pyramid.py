@@ -12,6 +12,7 @@ from vidprep.codec.frame import Frame
 from vidprep.codec.scaler import Scaler
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, Settings, numbered
+from vidprep.modalities.packed import is_packed, stored_frames
 
 
 def level_size(width: int, height: int, level: int) -> tuple[int, int]:
@@ -64,9 +65,17 @@ class Pyramid(Modality):
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.uint8] | None:
         """Return the largest level [shape=(T, h, w, 3), dtype=uint8]; :func:`decode_level` returns any."""
         levels = facts["pyramid"]["levels"]
-        return decode_level(entries, max(map(int, levels))) if levels else None
+        return decode_level(entries, max(map(int, levels)), facts) if levels else None
 
 
-def decode_level(entries: Mapping[str, bytes], level: int) -> NDArray[np.uint8] | None:
-    """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored."""
+def decode_level(
+    entries: Mapping[str, bytes], level: int, facts: Mapping[str, Any] | None = None
+) -> NDArray[np.uint8] | None:
+    """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored.
+
+    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed.
+    """
+    if facts is not None and is_packed(entries):
+        scaler = Scaler()
+        return np.stack([extract(frame, level, scaler) for frame in stored_frames(entries, facts)])
     return images.decode_all(numbered(entries, f"rgb{level}"))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vidprep.codec.frame import Frame
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, Settings, numbered
+from vidprep.modalities.packed import is_packed, read_packed
 
 OFFSET = 128
 _SUFFIX = {"jpeg": "jpg", "png": "png"}
@@ -72,6 +73,8 @@ class Residual(Modality):
 
     @staticmethod
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.int16] | None:
-        """Return the stored residuals [shape=(T, H, W, 3), dtype=int16, range -128 to 127]."""
+        """Return the residuals [shape=(T, H, W, 3), dtype=int16]: -128 to 127, or exact ones from a packed stream."""
+        if is_packed(entries):
+            return read_packed(entries, facts, ["residual"])["residual"]
         pictures = images.decode_all(numbered(entries, "residual"))
         return None if pictures is None else pictures.astype(np.int16) - OFFSET

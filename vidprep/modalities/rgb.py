@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vidprep.codec.frame import Frame
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, numbered
+from vidprep.modalities.packed import is_packed, read_packed
 
 
 def extract(frame: Frame) -> NDArray[np.uint8]:
@@ -45,4 +46,6 @@ class Rgb(Modality):
     @staticmethod
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.uint8] | None:
         """Return the stored pictures [shape=(T, H, W, 3), dtype=uint8]."""
+        if is_packed(entries):
+            return read_packed(entries, facts, ["rgb"])["rgb"]
         return images.decode_all(numbered(entries, "rgb"))

@@ -9,12 +9,13 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
-from vidprep.codec.frame import Frame, as_picture, rows
-from vidprep.codec.residual import accumulated_residual
+from vidprep.codec.frame import Frame, rows
 from vidprep.errors import UsageError
 
 Crop = tuple[int, int, int, int]
 """Left, top, width and height in pixels."""
+
+_Lines = tuple[NDArray[np.uint8], int, int]  # bytes, where a picture begins in them, and from one line to the next
 
 
 class Cropper:
@@ -38,11 +39,12 @@ class Cropper:
         self.is_whole = self.crop == (0, 0, width, height)
         self.shape = self.crop[3], self.crop[2], 3
         self._converter = VideoReformatter()
-        self._last: tuple[Frame, NDArray[np.uint8]] | None = None
+        self._last: tuple[Frame, _Lines] | None = None
 
     def rgb(self, frame: Frame) -> NDArray[np.uint8]:
         """Return the crop of a picture [shape=(h, w, 3), dtype=uint8], bit for bit that of the whole picture."""
-        return as_picture(self._rows(frame), self.crop[2])
+        data, start, step = self._lines(frame)
+        return np.ndarray(self.shape, np.uint8, data, start, (step, 3, 1))
 
     def cut(self, read: Callable[..., NDArray[np.int16]], out: NDArray[np.int16]) -> None:
         """Write the crop of a field that ``read(out=...)`` gives [shape=(H, W, 2), dtype=int16] into ``out``."""
@@ -54,22 +56,33 @@ class Cropper:
 
     def accumulated_residual(self, frame: Frame, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
         """Return the crop of :meth:`Frame.accumulated_residual` [shape=(h, w, 3), dtype=int16]."""
-        x, y, width, height = self.crop
-        prediction = frame._current_track().picture[y : y + height, 3 * x : 3 * (x + width)]
-        return accumulated_residual(self._rows(frame), prediction, out=out)
+        if out is None:
+            out = np.empty(self.shape, np.int16)
+        x, y, width, _ = self.crop
+        prediction = frame._current_track().picture
+        step = prediction.shape[1]
+        from vidprep.codec import _kernels
 
-    def _rows(self, frame: Frame) -> NDArray[np.uint8]:
+        _kernels.subtract_lines(
+            *self._lines(frame), prediction.ravel(), y * step + 3 * x, step, out.reshape(-1, 3 * width)
+        )
+        return out
+
+    def _lines(self, frame: Frame) -> _Lines:
         if self._last is None or self._last[0] is not frame:
             self._last = frame, self._convert(frame)
         return self._last[1]
 
-    def _convert(self, frame: Frame) -> NDArray[np.uint8]:
-        x, y, _, height = self.crop
+    def _convert(self, frame: Frame) -> _Lines:
+        x, y, _, _ = self.crop
         part = None if self.is_whole else self._part(frame._picture)
         if part is None:
-            return frame.rgb_rows()[y : y + height, 3 * x :]
-        lines = rows(self._converter.reformat(part, format="rgb24", threads=1))
-        return lines[y % 2 : y % 2 + height, 3 * (x % 2) :]
+            lines = frame.rgb_rows()
+        else:
+            lines = rows(self._converter.reformat(part, format="rgb24", threads=1))
+            x, y = x % 2, y % 2
+        step = lines.shape[1]
+        return lines.ravel(), y * step + 3 * x, step
 
     def _part(self, picture: av.VideoFrame) -> av.VideoFrame | None:
         """Return a view of the chroma pixels that the crop touches; None where libswscale looks beyond them.

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import av
 from av.video.codeccontext import VideoCodecContext
-from av.video.reformatter import VideoReformatter
 
 from vidprep.codec.container import decoding
 from vidprep.codec.pictures import set_up
 from vidprep.codec.table import PacketTable
+from vidprep.errors import DecodeError
 
 _MAX_IDLE = 16
 _REORDER_DEPTH = 15  # the most that H.264 allows: with less, its decoder would drop pictures after a jump
@@ -20,7 +20,7 @@ _Key = tuple[str, bytes, tuple[int, int], bool]
 
 
 class Decoder:
-    """One decoder and one converter to RGB; for one clip at a time.
+    """A decoder of one kind of stream; for one clip at a time.
 
     Parameters
     ----------
@@ -37,7 +37,6 @@ class Decoder:
         assert isinstance(context, VideoCodecContext)
         set_up(context, vectors=vectors)
         context.color_range, context.colorspace = color
-        self.converter = VideoReformatter()
         self._context = context
 
     def decode(
@@ -52,25 +51,31 @@ class Decoder:
         """
         if table.codec == "h264":
             self._context.reorder_depth = _REORDER_DEPTH
-        head = bytes(data[: table.num_header_bytes])
-        for number in packets:
-            offset, size = table.offsets[number], table.sizes[number]
-            chunk = bytes(data[offset : offset + size])
-            if number == packets[0] and not chunk.startswith(head):
-                chunk = head + chunk
-            packet = av.Packet(len(chunk))  # padded with zeros, as FFmpeg demands
-            packet.update(chunk)
-            packet.pts = table.frame_of_packet[number]
-            with decoding(f"frame {packet.pts} of {name}"):
-                pictures = self._context.decode(packet)
-            yield from pictures
-        with decoding(f"the last frames of {name}"):
-            pictures = self._context.decode(None)
-        yield from pictures
+        number = packets[0]
+        try:
+            with decoding(name):
+                for number in packets:
+                    yield from self._context.decode(_packet(table, data, number, with_head=number == packets[0]))
+                yield from self._context.decode(None)
+        except DecodeError as error:
+            raise DecodeError(f"frame={table.frame_of_packet[number]} of {error}") from error
 
     def flush(self) -> None:
         """Forget all pictures."""
         self._context.flush_buffers()
+
+
+def _packet(table: PacketTable, data: memoryview, number: int, *, with_head: bool) -> av.Packet[av.stream.Stream]:
+    """Return one packet; the first one with the parameter sets in front, unless it brings them itself."""
+    offset, size = table.offsets[number], table.sizes[number]
+    chunk = bytes(data[offset : offset + size])
+    head = bytes(data[: table.num_header_bytes]) if with_head else b""
+    if not chunk.startswith(head):
+        chunk = head + chunk
+    packet = av.Packet(len(chunk))  # padded with zeros, which FFmpeg demands
+    packet.update(chunk)
+    packet.pts = table.frame_of_packet[number]
+    return packet
 
 
 _idle: list[tuple[_Key, Decoder]] = []  # the least recently used first

@@ -38,6 +38,7 @@ class Cropper:
         self.crop = _inside(crop, width, height)
         self.is_whole = self.crop == (0, 0, width, height)
         self.shape = self.crop[3], self.crop[2], 3
+        self._is_small = 2 * self.crop[2] * self.crop[3] <= width * height  # else cutting costs what it saves
         self._converter = VideoReformatter()
         self._last: tuple[Frame, _Lines] | None = None
 
@@ -75,7 +76,7 @@ class Cropper:
 
     def _convert(self, frame: Frame) -> _Lines:
         x, y, _, _ = self.crop
-        part = None if self.is_whole else self._part(frame._picture)
+        part = self._part(frame._picture) if self._is_small else None
         if part is None:
             lines = frame.rgb_rows()
         else:

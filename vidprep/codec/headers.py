@@ -14,6 +14,7 @@ from vidprep.errors import DecodeError, UnsupportedError
 
 _START = b"\x00\x00\x01"
 _HEAD_BYTES = 64  # the fields that are read stand within them
+_SIMPLE, _ADVANCED_SIMPLE = 1, 17  # types of a video object layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,40 +124,55 @@ def _read_mpeg4(data: bytes, units: list[bytes], sets: list[bytes]) -> Header:
     vop = _only_picture([unit for unit in units if unit[0] == 0xB6])
     if vop is None:
         return NO_PICTURE
-    resolution, is_interlaced = _read_vol(sets[0])
+    layer = _read_vol(sets[0])
     reader = BitReader(vop[1:_HEAD_BYTES])
     letter = "IPBS"[reader.bits(2)]
     while reader.bits(1):  # modulo_time_base
         pass
     reader.bits(1)
-    reader.bits(max((resolution - 1).bit_length(), 1))
+    reader.bits(layer.num_time_bits)
     reader.bits(1)
     if not reader.bits(1):  # vop_coded
         return NO_PICTURE
-    return Header(letter, is_entry=letter == "I", is_interlaced=is_interlaced)
+    if letter == "B" and (layer.is_interlaced or not layer.delays_anchors):
+        raise UnsupportedError(
+            f"is_interlaced={layer.is_interlaced}, low_delay={not layer.delays_anchors} with B-frames: decoding "
+            "them takes the frames before the group of pictures; transcode it (--codec mpeg4)"
+        )
+    return Header(letter, is_entry=letter == "I", is_interlaced=layer.is_interlaced)
 
 
-def _read_vol(unit: bytes) -> tuple[int, bool]:
-    """Return ticks a second, and whether the layer is interlaced."""
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """What a VOL header says; ``delays_anchors``: that a decoder waits for B-frames, as FFmpeg understands it."""
+
+    num_time_bits: int
+    is_interlaced: bool
+    delays_anchors: bool
+
+
+def _read_vol(unit: bytes) -> _Layer:
     reader = BitReader(unit[1:_HEAD_BYTES])
-    reader.bits(9)
+    reader.bits(1)
+    delays_anchors = reader.bits(8) not in (_SIMPLE, _ADVANCED_SIMPLE)
     if reader.bits(1):  # version and priority
         reader.bits(7)
     if reader.bits(4) == 15:  # the pixels' aspect in words
         reader.bits(16)
     if reader.bits(1):  # vol_control_parameters
-        reader.bits(3)
+        reader.bits(2)
+        delays_anchors = not reader.bits(1)
         if reader.bits(1):
             reader.bits(79)
     if reader.bits(2):
         raise UnsupportedError("video_object_layer_shape: must be rectangular; transcode it (--codec mpeg4)")
     reader.bits(1)
-    resolution = reader.bits(16)
+    num_time_bits = max((reader.bits(16) - 1).bit_length(), 1)
     reader.bits(1)
     if reader.bits(1):  # fixed_vop_rate
-        reader.bits(max((resolution - 1).bit_length(), 1))
+        reader.bits(num_time_bits)
     reader.bits(29)  # size between markers
-    return resolution, bool(reader.bits(1))
+    return _Layer(num_time_bits, bool(reader.bits(1)), delays_anchors)
 
 
 def _is_mpeg2_set(unit: bytes) -> bool:

@@ -135,7 +135,7 @@ def in_display_order(codec: str, stream: CodedStream) -> list[CodedPacket]:
     """
     packets = [packet for packet in stream.packets if packet.letter != "N"]
     if codec != "h264":
-        return list(_delayed_by_one(packets, skips_lone_p=codec.endswith("video")))
+        return list(_delayed_by_one(packets))
     times = {packet.pts for packet in packets}
     if None not in times and len(times) == len(packets):
         return sorted(packets, key=lambda packet: packet.pts or 0)
@@ -147,19 +147,22 @@ def in_display_order(codec: str, stream: CodedStream) -> list[CodedPacket]:
     )
 
 
-def _delayed_by_one(packets: list[CodedPacket], *, skips_lone_p: bool) -> Iterator[CodedPacket]:
-    """Yield B-frames at once and anchors when the next one comes; without its references a B-frame is not shown."""
-    waiting = None
-    num_anchors, is_closed = 0, False
+def _delayed_by_one(packets: list[CodedPacket]) -> Iterator[CodedPacket]:
+    """Yield B-frames at once and anchors when the next one comes.
+
+    A B-frame without its past anchor is not shown, unless its group is closed; for a P-frame without one the
+    decoder invents it.
+    """
+    waiting: CodedPacket | None = None
+    has_past = False
     for packet in packets:
         if packet.letter == "B":
-            if num_anchors >= 2 or (num_anchors == 1 and is_closed):
+            if has_past:
                 yield packet
             continue
-        if packet.letter == "P" and not num_anchors and skips_lone_p:
-            continue
+        has_past = waiting is not None or packet.letter == "P" or packet.header.is_closed
         if waiting is not None:
             yield waiting
-        waiting, num_anchors, is_closed = packet, num_anchors + 1, packet.header.is_closed
+        waiting = packet
     if waiting is not None:
         yield waiting

@@ -136,20 +136,16 @@ class PackedVideo:
 
     def _frames(self, wanted: Sequence[int], vectors: bool) -> Iterator[Frame]:
         table, converter = self._table, VideoReformatter()
-        gop_start = table.gop_start(wanted[0])
-        gop_index = table.picture_types.count("I", 0, gop_start)
         for index, picture in self._pictures(wanted, vectors):
-            letter = table.picture_types[index]
-            if letter == "I" and index > gop_start:
-                gop_start, gop_index = index, gop_index + 1
+            letters = table.picture_types
             yield Frame(
                 picture,
                 converter,
                 index=index,
-                picture_type=letter,
+                picture_type=letters[index],
                 pts_seconds=table.pts_seconds[index],
-                gop_index=gop_index,
-                gop_position=index - gop_start,
+                gop_index=letters.count("I", 0, index + 1) - 1,
+                gop_position=index - table.gop_start(index),
             )
 
     def _pictures(self, wanted: Sequence[int], vectors: bool) -> Iterator[tuple[int, av.VideoFrame]]:

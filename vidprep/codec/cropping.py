@@ -10,6 +10,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vidprep.codec.frame import Frame, rows
+from vidprep.codec.residual import cropped_residual
 from vidprep.errors import UsageError
 
 Crop = tuple[int, int, int, int]
@@ -57,17 +58,7 @@ class Cropper:
 
     def accumulated_residual(self, frame: Frame, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
         """Return the crop of :meth:`Frame.accumulated_residual` [shape=(h, w, 3), dtype=int16]."""
-        if out is None:
-            out = np.empty(self.shape, np.int16)
-        x, y, width, _ = self.crop
-        prediction = frame._current_track().picture
-        step = prediction.shape[1]
-        from vidprep.codec import _kernels
-
-        _kernels.subtract_lines(
-            *self._lines(frame), prediction.ravel(), y * step + 3 * x, step, out.reshape(-1, 3 * width)
-        )
-        return out
+        return cropped_residual(*self._lines(frame), frame._current_track().picture, self.crop, out=out)
 
     def _lines(self, frame: Frame) -> _Lines:
         if self._last is None or self._last[0] is not frame:

@@ -124,6 +124,20 @@ def subtract(picture: Array, prediction: Array, out: Array) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def subtract_lines(
+    picture: Array, start: int, step: int, prediction: Array, prediction_start: int, prediction_step: int, out: Array
+) -> None:
+    """Write ``picture - prediction`` into ``out`` (h, w), int16; both are flat, uint8, with a line at each step."""
+    height, width = out.shape
+    flat = out.ravel()
+    for y in range(height):
+        begin, place = np.uint64(start + y * step), np.uint64(y * width)
+        origin = np.uint64(prediction_start + y * prediction_step)
+        for k in range(np.uint64(width)):
+            flat[place + k] = np.int16(picture[begin + k]) - np.int16(prediction[origin + k])
+
+
+@numba.njit(cache=True, nogil=True)
 def subtract_uint8(picture: Array, prediction: Array, out: Array) -> int:
     """Write ``picture - prediction + 128`` clipped to uint8 into ``out``; return the number of clipped values."""
     num_clipped = 0

@@ -48,6 +48,11 @@ class References:
         self.configure(extradata)
 
     @property
+    def display_as_coded(self) -> bool:
+        """Whether pictures are displayed in decoding order, by the parameter sets so far."""
+        return self._sets.display_as_coded
+
+    @property
     def has_begun(self) -> bool:
         """Whether an I-frame was read."""
         return self._picture is not None

@@ -91,6 +91,11 @@ class ParameterSets:
         except (EOFError, LookupError):
             (self._sequences if is_sequence else self._pictures).clear()
 
+    @property
+    def display_as_coded(self) -> bool:
+        """Whether pictures are displayed in decoding order: picture order count type 2 (section 8.2.1.3)."""
+        return bool(self._sequences) and all(each.order_kind == 2 for each in self._sequences.values())
+
     def slice_of(self, unit: bytes) -> Slice:
         """Read a slice header; EOFError or LookupError if that can't be done."""
         reader = BitReader(_payload(unit[:_HEADER_BYTES]))

@@ -55,8 +55,7 @@ def decode(
     size, name = None, damage.name
     for packet in damage.each(packets):
         if packet.is_corrupt:
-            seconds = packet_seconds(packet)
-            damage.report(DecodeError(f"pts_seconds={seconds} in {name}: the packet is damaged or cut; {_CURE}"))
+            damage.report(damaged(packet, name))
         for picture in damage.attempt(partial(decode_packet, packet)) or ():
             if picture.is_corrupt:
                 damage.report(DecodeError(f"pts_seconds={picture.time} in {name}: the frame is damaged; {_CURE}"))
@@ -67,6 +66,11 @@ def decode(
                     "the size must not change; transcode it (--codec mpeg4)"
                 )
             yield picture
+
+
+def damaged(packet: Packet, name: str) -> DecodeError:
+    """Return the error of a packet that the demuxer marked."""
+    return DecodeError(f"pts_seconds={packet_seconds(packet)} in {name}: the packet is damaged or cut; {_CURE}")
 
 
 def picture_letter(picture: av.VideoFrame) -> str:

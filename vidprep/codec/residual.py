@@ -50,6 +50,38 @@ def accumulated_residual_uint8(
     return result, int(num_clipped)
 
 
+def cropped_residual(
+    picture: NDArray[np.uint8],
+    start: int,
+    step: int,
+    prediction: NDArray[np.uint8],
+    crop: tuple[int, int, int, int],
+    *,
+    out: NDArray[np.int16] | None = None,
+) -> NDArray[np.int16]:
+    """Return the part of :func:`accumulated_residual` in a crop [shape=(h, w, 3), dtype=int16].
+
+    Parameters
+    ----------
+    picture : ndarray [shape=(N,), dtype=uint8]
+        Bytes that hold the crop of the picture: its lines begin at ``start`` and are ``step`` bytes apart.
+    prediction : ndarray [shape=(H, 3 * W), dtype=uint8]
+        The whole I-picture warped along the motion.
+    crop : tuple of int
+        x, y, width and height in pixels.
+    out : ndarray, optional
+        C-contiguous array to write into [shape=(h, w, 3), dtype=int16].
+    """
+    x, y, width, height = crop
+    result = _output(prediction[y : y + height, 3 * x : 3 * (x + width)], out, np.int16)
+    from vidprep.codec import _kernels
+
+    origin, stride = y * prediction.shape[1] + 3 * x, prediction.shape[1]
+    lines = result.reshape(height, 3 * width)
+    _kernels.subtract_lines(picture, start, step, prediction.ravel(), origin, stride, lines)
+    return result
+
+
 def _output(prediction: NDArray[np.uint8], out: NDArray[Any] | None, dtype: type[np.generic]) -> NDArray[Any]:
     shape = (prediction.shape[0], prediction.shape[1] // 3, 3)
     if shape[0] == 0:

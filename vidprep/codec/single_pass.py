@@ -59,7 +59,7 @@ class SinglePass:
         packets = self.log.watch(packets)
         if self._macroblocks or (self._vectors and self._can_parse):
             self._context.copy_opaque = True
-            packets = _annotate(
+            packets = annotate(
                 packets if stream is None else _unpack(packets, stream),
                 MacroblockParser(self._context.extradata or b"", self._context.codec_tag),
                 strict=self._macroblocks,
@@ -74,16 +74,10 @@ class SinglePass:
         UnsupportedError
             If vectors are wanted and the picture is interlaced.
         """
-        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded, ...
+        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded.
         is_interlaced = self.log.has_fields if self._codec == "h264" else picture.interlaced_frame
-        if self._codec == "mpeg2video" and self._vectors:  # ... but for fields in progressive frames: half a macroblock
-            blocks = exported_vectors(picture)
-            is_interlaced |= blocks is not None and bool((blocks["h"] != blocks["w"]).any())
-        if self._vectors and is_interlaced:
-            raise UnsupportedError(
-                f"interlaced=true at pts_seconds={picture.time} in {self._damage.name}: vectors of fields can't be "
-                "told from those of frames; transcode it (--codec mpeg4), or leave out motion and residual"
-            )
+        if self._vectors:
+            refuse_fields(self._codec, picture, self._damage.name, is_interlaced=is_interlaced)
         return self.log.motion_exact and not is_interlaced and (self._codec != "mpeg4" or self._is_parsed(picture))
 
     def _is_parsed(self, picture: av.VideoFrame) -> bool:
@@ -95,7 +89,19 @@ class SinglePass:
             return self._can_parse or not is_b
         # libavcodec exports none for an anchor that it has to be asked for at the end, as streams with B-frames have.
         left_out = self._has_b_frames and picture.pict_type == PictureType.P and exported_vectors(picture) is None
-        return not (is_b or left_out) or _check_annotation(picture)
+        return not (is_b or left_out) or check_annotation(picture)
+
+
+def refuse_fields(codec: str, picture: av.VideoFrame, name: str, *, is_interlaced: bool) -> None:
+    """Raise UnsupportedError if a picture's vectors are of fields."""
+    if codec == "mpeg2video" and not is_interlaced:  # fields in progressive frames: half a macroblock each
+        blocks = exported_vectors(picture)
+        is_interlaced = blocks is not None and bool((blocks["h"] != blocks["w"]).any())
+    if is_interlaced:
+        raise UnsupportedError(
+            f"interlaced=true at pts_seconds={picture.time} in {name}: vectors of fields can't be told from those of "
+            "frames; transcode it (--codec mpeg4), or leave out motion and residual"
+        )
 
 
 def _unpack(packets: Iterable[Packet], stream: av.VideoStream) -> Iterator[Packet]:
@@ -108,7 +114,7 @@ def _unpack(packets: Iterable[Packet], stream: av.VideoStream) -> Iterator[Packe
             yield packet
 
 
-def _annotate(packets: Iterable[Packet], parser: MacroblockParser, *, strict: bool) -> Iterator[Packet]:
+def annotate(packets: Iterable[Packet], parser: MacroblockParser, *, strict: bool) -> Iterator[Packet]:
     """Let the picture of each packet carry what the parser makes of it.
 
     If ``strict`` is not set, an error of the parser ends the annotations, not the packets.
@@ -125,7 +131,7 @@ def _annotate(packets: Iterable[Packet], parser: MacroblockParser, *, strict: bo
         yield packet
 
 
-def _check_annotation(picture: av.VideoFrame) -> bool:
+def check_annotation(picture: av.VideoFrame) -> bool:
     """Tell whether a picture's macroblocks can be parsed; if not, take away what it carries."""
     try:
         if isinstance(picture.opaque, CodedVop) and picture.opaque.macroblocks is not None:

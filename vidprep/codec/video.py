@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from itertools import tee
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Protocol, TypeVar
 
 import av
 from av.container import InputContainer
@@ -34,7 +34,20 @@ from vidprep.codec.timing import RESOLUTION_SECONDS, microseconds, repair_times,
 from vidprep.codec.wanted import Track, Wanted
 from vidprep.errors import DecodeError
 
-_SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
+SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
+
+
+class _Stamped(Protocol):
+    """What has a timestamp: a picture, or the packet that will be one."""
+
+    @property
+    def pts(self) -> int | None: ...
+
+    @property
+    def time(self) -> float | None: ...
+
+
+Picture = TypeVar("Picture", bound=_Stamped)
 
 
 class Video:
@@ -220,12 +233,12 @@ class Video:
     def _pictures(
         self, container: InputContainer, stream: av.VideoStream, reading: SinglePass, start: float | None
     ) -> Iterator[av.VideoFrame]:
-        if start and start > _SEEK_MARGIN_SECONDS:  # else a seek could only pass over frames before the first I-frame
-            seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
+        if start and start > SEEK_MARGIN_SECONDS:  # else a seek could only pass over frames before the first I-frame
+            seek(container, start + self.metadata.start_seconds - SEEK_MARGIN_SECONDS)
         with decoding(self.name):
             yield from reading.pictures(container.demux(stream), stream.decode, stream)
 
-    def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float]]:
+    def _timed(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float]]:
         if self.frame_times is not None:
             yield from zip_exactly(pictures, self.frame_times, self.name)
             return
@@ -276,7 +289,7 @@ class Video:
         with self._container() as container:
             stream = next(audio for audio in container.streams.audio if audio.codec_context is not None)
             if start_seconds:
-                seek(container, start_seconds + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
+                seek(container, start_seconds + self.metadata.start_seconds - SEEK_MARGIN_SECONDS)
             end = None if end_seconds is None else end_seconds + self.metadata.start_seconds
             name = f"the audio of {self.name}"
             damage = self._damage["sound"] = Damage(name, keep=self.keep_damaged)

@@ -17,6 +17,7 @@ from vidprep.codec.motion import accumulate_vectors
 from vidprep.codec.video import Video
 from vidprep.errors import ShardError, UnsupportedError
 from vidprep.modalities.base import Entry, Modality, Settings, Span, is_stored, stored_shape
+from vidprep.modalities.packed import is_packed, read_packed
 from vidprep.reading import read_npz, readable
 
 COLUMNS = {
@@ -209,6 +210,8 @@ class Motion(Modality):
     @readable("motion")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.int16] | None:
         """Return the MotionField of each stored frame [shape=(T, H, W, 2), dtype=int16]: x, y, pixels."""
+        if is_packed(entries):
+            return read_packed(entries, facts, ["motion"])["motion"]
         if not is_stored("motion", facts, "motion.npz" in entries):
             return None
         blocks, stored = decode(entries["motion.npz"]), facts["frame_indices"]

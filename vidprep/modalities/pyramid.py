@@ -12,6 +12,7 @@ from vidprep.codec.frame import Frame
 from vidprep.codec.scaler import Scaler
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
+from vidprep.modalities.packed import is_packed, stored_frames
 from vidprep.reading import readable
 
 
@@ -65,6 +66,8 @@ class Pyramid(Modality):
     @readable("pyramid")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.uint8] | None:
         """Return the largest level [shape=(T, h, w, 3), dtype=uint8]; :func:`decode_level` returns any."""
+        if is_packed(entries):
+            return decode_level(entries, max(facts["recipe"]["levels"]), facts)
         levels = facts["pyramid"]["levels"]
         if not levels:
             return None
@@ -76,6 +79,14 @@ class Pyramid(Modality):
         return images.decode_all(pictures, shape) if is_stored("pyramid", facts, pictures) else None
 
 
-def decode_level(entries: Mapping[str, bytes], level: int) -> NDArray[np.uint8] | None:
-    """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored."""
+def decode_level(
+    entries: Mapping[str, bytes], level: int, facts: Mapping[str, Any] | None = None
+) -> NDArray[np.uint8] | None:
+    """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored.
+
+    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed.
+    """
+    if facts is not None and is_packed(entries):
+        scaler = Scaler()
+        return np.stack([extract(frame, level, scaler) for frame in stored_frames(entries, facts)])
     return images.decode_all(numbered(entries, f"rgb{level}"))

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from vidprep.codec.frame import Frame
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
+from vidprep.modalities.packed import MAGNITUDE_SCALE, is_packed, read_packed
 from vidprep.reading import readable
 
 OFFSET = 128
-MAGNITUDE_SCALE = 4
 MAGNITUDE_STEPS = 64  # a pixel's norm is at most 255 * sqrt(3) = 441.7, so that it fits into 16 bits
 Stored = tuple[NDArray[Any], int]
 """A picture [shape=(H, W, C)] and how many of its values were clipped."""
@@ -70,8 +70,9 @@ def restore_magnitude(pictures: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """One form of residual: what it needs of a frame, how it is stored and read back; magnitudes are always PNG."""
+    """One form of residual: what clips call it, what it needs of a frame, how it is stored and read back."""
 
+    kind: str
     track: Literal["none", "motion", "residual"]
     coded: bool
     extract: Callable[..., Stored]
@@ -81,9 +82,10 @@ class Form:
 
 
 FORMS = {
-    "accumulated": Form("residual", False, extract, restore, {"offset": OFFSET}),
-    "coded": Form("none", True, extract_coded, restore, {"offset": OFFSET}),
+    "accumulated": Form("residual", "residual", False, extract, restore, {"offset": OFFSET}),
+    "coded": Form("coded_residual", "none", True, extract_coded, restore, {"offset": OFFSET}),
     "magnitude": Form(
+        "residual_magnitude",
         "residual",
         False,
         extract_magnitude,
@@ -135,11 +137,15 @@ class Residual(Modality):
     @staticmethod
     @readable("residual")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[Any] | None:
-        """Return the stored residuals of any form [shape=(T, H, W, C)].
+        """Return the residuals of the sample's form [shape=(T, H, W, C)].
 
         Accumulated: C is 3, dtype=int16, range -128 to 127. Coded: C is 1, the same type and range. Magnitude: C is 1,
-        H and W are a quarter, dtype=float32, range 0 to 441.7.
+        H and W are a quarter, dtype=float32, range 0 to 441.7. From the bitstream layout they are exact, and not
+        clipped.
         """
+        if is_packed(entries):
+            kind = FORMS[facts["recipe"]["residual_form"]].kind
+            return read_packed(entries, facts, [kind])[kind]
         pictures = numbered(entries, "residual")
         if not is_stored("residual", facts, pictures):
             return None

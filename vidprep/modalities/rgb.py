@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vidprep.codec.frame import Frame
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, is_stored, numbered, stored_shape
+from vidprep.modalities.packed import is_packed, read_packed
 from vidprep.reading import readable
 
 
@@ -47,5 +48,7 @@ class Rgb(Modality):
     @readable("rgb")
     def decode(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> NDArray[np.uint8] | None:
         """Return the stored pictures [shape=(T, H, W, 3), dtype=uint8]."""
+        if is_packed(entries):
+            return read_packed(entries, facts, ["rgb"])["rgb"]
         pictures = numbered(entries, "rgb")
         return images.decode_all(pictures, stored_shape(facts)) if is_stored("rgb", facts, pictures) else None

@@ -1,0 +1,119 @@
+"""Clips of a sample, the same arrays from both layouts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vidprep.codec.cropping import Crop, Cropper
+from vidprep.errors import ShardError, UsageError
+from vidprep.modalities import images, motion, residual
+from vidprep.modalities.base import numbered
+from vidprep.modalities.packed import CLIP_KINDS, is_packed, read_packed
+
+
+def read_clip(
+    entries: Mapping[str, bytes],
+    facts: Mapping[str, Any],
+    start: int,
+    stop: int,
+    modalities: Sequence[str] = ("rgb",),
+    *,
+    crop: Crop | None = None,
+) -> dict[str, NDArray[Any]]:
+    """Return some arrays of consecutive stored frames, decoding no more than they need.
+
+    Parameters
+    ----------
+    entries : mapping
+        A sample's files by name, without the key.
+    facts : mapping
+        The sample's json.
+    start, stop : int
+        Which of the stored frames (positions in ``frame_indices``); ``stop`` is exclusive.
+    modalities : sequence of str
+        ``"rgb"`` [shape=(T, h, w, 3), dtype=uint8]; ``"motion"`` [shape=(T, h, w, 2), dtype=int16], x and y, pixels;
+        ``"accumulated_motion"``, likewise, towards the I-frame; ``"residual"`` [shape=(T, h, w, 3), dtype=int16],
+        accumulated. A sample in the bitstream layout gives all of them exactly; in the decoded layout pictures and
+        residuals are what was stored.
+    crop : tuple of int, optional
+        x, y, width and height in pixels.
+
+    Raises
+    ------
+    UsageError
+        If there is no such modality, frame or part of a picture.
+    ShardError
+        If the sample lacks what a modality needs.
+    DecodeError
+        If the stream is damaged.
+    """
+    unknown = [name for name in modalities if name not in CLIP_KINDS]
+    if unknown or not modalities:
+        raise UsageError(f"modalities={','.join(modalities)}: must be of {', '.join(CLIP_KINDS)}")
+    num_frames = len(facts["frame_indices"])
+    if not 0 <= start < stop <= num_frames:
+        raise UsageError(f"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames={num_frames}")
+    if is_packed(entries):
+        return read_packed(entries, facts, modalities, start=start, stop=stop, crop=crop)
+    x, y, width, height = Cropper(crop, facts["width"], facts["height"]).crop
+    rows, columns = slice(y, y + height), slice(x, x + width)
+    whole = {name: _READERS[name](entries, facts, start, stop) for name in modalities}
+    return {name: np.stack([field[rows, columns] for field in fields]) for name, fields in whole.items()}
+
+
+def _read_rgb(entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int) -> list[NDArray[np.uint8]]:
+    return [images.decode(data) for data in _stored(entries, "rgb", start, stop)]
+
+
+def _read_residual(
+    entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int
+) -> list[NDArray[np.int16]]:
+    return [residual.decode(data) for data in _stored(entries, "residual", start, stop)]
+
+
+def _read_motion(entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int) -> NDArray[np.int16]:
+    blocks = _blocks(entries, facts)
+    return motion.dense([blocks[i] for i in facts["frame_indices"][start:stop]], facts["height"], facts["width"])
+
+
+def _read_accumulated_motion(
+    entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int
+) -> NDArray[np.int16]:
+    """Follow the pixels from the I-frame before the clip to the anchor after it, which B-frames need."""
+    indices = facts["frame_indices"][start:stop]
+    begin = facts["picture_types"].rindex("I", 0, indices[0] + 1)
+    last = facts["picture_types"][indices[-1] :]
+    end = indices[-1] + len(last) - len(last.lstrip("B")) + 1
+    blocks = _blocks(entries, facts)[begin:end]
+    letters = facts["picture_types"][begin : begin + len(blocks)]
+    fields = motion.accumulated(blocks, letters, facts["height"], facts["width"])
+    return fields[[i - begin for i in indices]]
+
+
+def _blocks(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> list[NDArray[np.void]]:
+    if "motion.npz" not in entries:
+        raise _missing("motion")
+    return motion.decode(entries["motion.npz"])
+
+
+def _stored(entries: Mapping[str, bytes], kind: str, start: int, stop: int) -> list[bytes]:
+    data = numbered(entries, kind)[start:stop]
+    if len(data) != stop - start:
+        raise _missing(kind)
+    return data
+
+
+def _missing(kind: str) -> ShardError:
+    return ShardError(f"modality={kind}: the sample doesn't hold it; extract with --modalities {kind},...")
+
+
+_READERS: dict[str, Callable[..., Iterable[NDArray[Any]]]] = {
+    "rgb": _read_rgb,
+    "motion": _read_motion,
+    "accumulated_motion": _read_accumulated_motion,
+    "residual": _read_residual,
+}

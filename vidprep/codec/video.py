@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import tee
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Literal
@@ -202,14 +202,19 @@ class Video:
         if self.frame_times is not None:
             yield from zip_exactly(pictures, self.frame_times, self.name)
             return
-        pictures, ahead = tee(pictures)
+        waiting: deque[av.VideoFrame] = deque()  # not tee, which keeps dozens of pictures alive: more than a cache holds
+
+        def times() -> Iterator[float | None]:
+            for picture in pictures:
+                waiting.append(picture)
+                yield None if picture.pts is None else picture.time
+
         # A packed bitstream swaps the times of neighbours, and a repaired time stays before the next; more costs cache.
         window = max(2 * self._reorder_depth, 1)
         step = 1 / self.metadata.fps if self.metadata.fps else 0.04
-        raw = (None if picture.pts is None else picture.time for picture in ahead)
-        for picture, (time, repaired) in zip(pictures, repair_times(raw, step, window), strict=False):
+        for time, repaired in repair_times(times(), step, window):
             self.num_repaired_times += repaired
-            yield picture, time
+            yield waiting.popleft(), time
 
     def _probe(self) -> VideoMetadata:
         with self._container() as container:

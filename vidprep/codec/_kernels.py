@@ -23,15 +23,39 @@ _LOW = 0xFFFF
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _extent(block: Any, height: int, width: int) -> tuple[int, int, int, int, int, int]:
-    """Return a block's vector and its rows and columns whose pixel and source both lie in the frame."""
-    vx = np.int64(block.dst_x) - block.src_x
-    vy = np.int64(block.dst_y) - block.src_y
-    left = np.int64(block.dst_x) - block.w // 2
-    top = np.int64(block.dst_y) - block.h // 2
-    x0, x1 = max(left, 0, vx), min(left + block.w, width, width + vx)
-    y0, y1 = max(top, 0, vy), min(top + block.h, height, height + vy)
-    return vx, vy, x0, max(x0, x1), y0, y1
+def _extent(first: Any, last: Any, height: int, width: int) -> tuple[int, int, int, int, int, int]:
+    """Return a run's vector and its rows and columns whose pixel and source both lie in the frame."""
+    vx = np.int64(first.dst_x) - first.src_x
+    vy = np.int64(first.dst_y) - first.src_y
+    left = np.int64(first.dst_x) - first.w // 2
+    right = np.int64(last.dst_x) - last.w // 2 + last.w
+    top = np.int64(first.dst_y) - first.h // 2
+    x0, x1 = max(left, 0, vx), min(right, width, width + vx)
+    y0, y1 = max(top, 0, vy), min(top + first.h, height, height + vy)
+    return vx, vy, x0, max(x0, x1), y0, max(y0, y1)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _next_run(blocks: Any, source: int, start: int) -> tuple[int, int]:
+    """Return where the next run begins and ends: blocks with one vector, side by side, that don't stay as they are."""
+    begin, num_blocks = start, blocks.shape[0]
+    while begin < num_blocks:
+        first = blocks[begin]
+        if first.source == source and (first.dst_x != first.src_x or first.dst_y != first.src_y or source > 0):
+            break
+        begin += 1
+    end = begin + 1
+    while end < num_blocks:
+        last, block = blocks[end - 1], blocks[end]
+        distance = np.int64(block.dst_x) - last.dst_x
+        if block.source != source or block.dst_y != last.dst_y or block.h != last.h:
+            break
+        if block.src_y != last.src_y or np.int64(block.src_x) - last.src_x != distance:
+            break
+        if distance != last.w - last.w // 2 + block.w // 2:
+            break
+        end += 1
+    return begin, end
 
 
 @numba.njit(cache=True, nogil=True)
@@ -39,50 +63,74 @@ def fill_motion(blocks: Array, source: int, field: Array) -> None:
     """Write each block's whole-pixel vector into ``field`` (H, W), int32 seen as int16 x, int16 y, zeroed before."""
     height, width = field.shape
     flat = field.ravel()
-    for i in range(blocks.shape[0]):
-        if blocks[i].source != source:
-            continue
-        vx, vy, x0, x1, y0, y1 = _extent(blocks[i], height, width)
-        if vx == 0 and vy == 0:
-            continue
+    begin, end = _next_run(blocks, source, 0)
+    while begin < blocks.shape[0]:
+        vx, vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
+        begin, end = _next_run(blocks, source, end)
         pair = np.int32((vy << 16) | (vx & _LOW))
+        if pair == 0:
+            continue
         count = np.uint64(x1 - x0)
         for y in range(y0, y1):
-            begin = np.uint64(y * width + x0)
+            place = np.uint64(y * width + x0)
             for k in range(count):
-                flat[begin + k] = pair
+                flat[place + k] = pair
 
 
 @numba.njit(cache=True, nogil=True)
-def move_blocks(
-    blocks: Array, source: int, reference: Array, reference_picture: Array, target: Array, target_picture: Array
-) -> None:
-    """Compose each block of direction ``source`` with ``reference``: ``target[p] = v + reference[p - v]``.
+def gather_blocks(
+    blocks: Array, source: int, reference: Array, reference_picture: Array, moved: Array, moved_picture: Array
+) -> int:
+    """Compose each moved block of direction ``source`` with ``reference``, row behind row: ``v + reference[p - v]``.
 
-    Pixels whose source lies outside the frame keep what ``target`` holds. The pictures (H, 3 * W), uint8, are
-    moved along; pictures of zero rows are left alone.
+    The pictures (H, 3 * W), uint8, are gathered along; pictures of zero rows are left alone. Returns the number of
+    pixels; what doesn't fit into ``moved`` is left out.
     """
-    height, width = target.shape
-    three = np.uint64(3 if target_picture.shape[0] > 0 else 0)
-    from_flat, to_flat = reference.ravel(), target.ravel()
-    from_picture, to_picture = reference_picture.ravel(), target_picture.ravel()
-    for i in range(blocks.shape[0]):
-        if blocks[i].source != source:
-            continue
-        vx, vy, x0, x1, y0, y1 = _extent(blocks[i], height, width)
-        if vx == 0 and vy == 0 and source < 0:
-            continue  # the target began as a copy of the past anchor
+    height, width = reference.shape
+    three = np.uint64(3 if reference_picture.shape[0] > 0 else 0)
+    flat, flat_picture = reference.ravel(), reference_picture.ravel()
+    num_pixels = np.int64(0)
+    begin, end = _next_run(blocks, source, 0)
+    while begin < blocks.shape[0]:
+        vx, vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
+        begin, end = _next_run(blocks, source, end)
         step = np.int32(vy * 65536 + vx)
         count = np.uint64(x1 - x0)
+        place = np.uint64(num_pixels)
+        num_pixels += (y1 - y0) * (x1 - x0)
+        if num_pixels > moved.shape[0]:
+            continue
         for y in range(y0, y1):
-            begin = np.uint64(y * width + x0)
             origin = np.uint64((y - vy) * width + x0 - vx)
             for k in range(count):
-                to_flat[begin + k] = from_flat[origin + k] + step
-            begin *= three
-            origin *= three
+                moved[place + k] = flat[origin + k] + step
             for k in range(three * count):
-                to_picture[begin + k] = from_picture[origin + k]
+                moved_picture[three * place + k] = flat_picture[three * origin + k]
+            place += count
+    return num_pixels
+
+
+@numba.njit(cache=True, nogil=True)
+def scatter_blocks(
+    blocks: Array, source: int, moved: Array, moved_picture: Array, target: Array, target_picture: Array
+) -> None:
+    """Put what ``gather_blocks`` gathered for the same blocks in its place; all other pixels keep their value."""
+    height, width = target.shape
+    three = np.uint64(3 if target_picture.shape[0] > 0 else 0)
+    flat, flat_picture = target.ravel(), target_picture.ravel()
+    place = np.uint64(0)
+    begin, end = _next_run(blocks, source, 0)
+    while begin < blocks.shape[0]:
+        _vx, _vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
+        begin, end = _next_run(blocks, source, end)
+        count = np.uint64(x1 - x0)
+        for y in range(y0, y1):
+            origin = np.uint64(y * width + x0)
+            for k in range(count):
+                flat[origin + k] = moved[place + k]
+            for k in range(three * count):
+                flat_picture[three * origin + k] = moved_picture[three * place + k]
+            place += count
 
 
 @numba.njit(cache=True, nogil=True)

@@ -202,7 +202,9 @@ class Video:
         if self.frame_times is not None:
             yield from zip_exactly(pictures, self.frame_times, self.name)
             return
-        waiting: deque[av.VideoFrame] = deque()  # not tee, which keeps dozens of pictures alive: more than a cache holds
+        waiting: deque[av.VideoFrame] = (
+            deque()
+        )  # not tee, which keeps dozens of pictures alive: more than a cache holds
 
         def times() -> Iterator[float | None]:
             for picture in pictures:

@@ -2,8 +2,8 @@
 
 Imported where a kernel first runs: numba takes a fifth of a second to load, and probing does without it.
 
-A displacement (x, y) is one int32, ``y * 65536 + x``. Packed so, displacements add up like plain numbers,
-and a block's row is moved by one addition a pixel, without a division or a gather.
+A displacement is one int32, seen from outside as int16 x, int16 y: so a run of pixels is moved and added to as a
+vector, without a division or a lookup a pixel, and what is kept is what is given out.
 """
 
 from typing import Any
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 
-_HALF = 1 << 15
-_LOW = 0xFFFF
+_X = 0xFFFF  # the half of a pair that is x
 
 
 # Rows are addressed by unsigned offsets into flat arrays: with signed ones numba tests each pixel for a negative
@@ -67,7 +66,7 @@ def fill_motion(blocks: Array, source: int, field: Array) -> None:
     while begin < blocks.shape[0]:
         vx, vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
         begin, end = _next_run(blocks, source, end)
-        pair = np.int32((vy << 16) | (vx & _LOW))
+        pair = np.int32((vy << 16) | (vx & _X))
         if pair == 0:
             continue
         count = np.uint64(x1 - x0)
@@ -89,12 +88,12 @@ def gather_blocks(
     height, width = reference.shape
     three = np.uint64(3 if reference_picture.shape[0] > 0 else 0)
     flat, flat_picture = reference.ravel(), reference_picture.ravel()
-    num_pixels = np.int64(0)
+    num_pixels = 0
     begin, end = _next_run(blocks, source, 0)
     while begin < blocks.shape[0]:
         vx, vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
         begin, end = _next_run(blocks, source, end)
-        step = np.int32(vy * 65536 + vx)
+        step_y = vy << 16
         count = np.uint64(x1 - x0)
         place = np.uint64(num_pixels)
         num_pixels += (y1 - y0) * (x1 - x0)
@@ -103,7 +102,8 @@ def gather_blocks(
         for y in range(y0, y1):
             origin = np.uint64((y - vy) * width + x0 - vx)
             for k in range(count):
-                moved[place + k] = flat[origin + k] + step
+                pair = flat[origin + k]
+                moved[place + k] = ((pair & ~_X) + step_y) | ((pair + vx) & _X)
             for k in range(three * count):
                 moved_picture[three * place + k] = flat_picture[three * origin + k]
             place += count
@@ -155,15 +155,6 @@ def restore_blocks(
 
 
 @numba.njit(cache=True, nogil=True)
-def unpack(packed: Array, field: Array) -> None:
-    """Write packed displacements (H, W) as the pairs of ``field``, (H, W) int32 seen as int16 x, int16 y."""
-    for y in range(packed.shape[0]):
-        for x in range(packed.shape[1]):
-            value = packed[y, x]
-            field[y, x] = ((value + _HALF) & ~_LOW) | (value & _LOW)
-
-
-@numba.njit(cache=True, nogil=True)
 def subtract(picture: Array, prediction: Array, out: Array) -> None:
     """Write ``picture - prediction`` of uint8 rows into ``out``, int16; rows of ``picture`` may be padded."""
     for y in range(out.shape[0]):
@@ -176,9 +167,48 @@ def subtract_uint8(picture: Array, prediction: Array, out: Array) -> int:
     """Write ``picture - prediction + 128`` clipped to uint8 into ``out``; return the number of clipped values."""
     num_clipped = 0
     for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            value = np.int16(picture[y, x]) - np.int16(prediction[y, x]) + np.int16(128)
+        row, predicted, result = picture[y], prediction[y], out[y]
+        num_in_row = np.uint16(0)  # as narrow as the rest, or the loop is four times slower; no row has 65536 values
+        for x in range(np.uint64(result.shape[0])):
+            value = np.int16(np.int16(row[x]) - np.int16(predicted[x]) + np.int16(128))
             clipped = min(max(value, np.int16(0)), np.int16(255))
-            num_clipped += value != clipped
-            out[y, x] = clipped
+            num_in_row = np.uint16(num_in_row + np.uint16(value != clipped))
+            result[x] = clipped
+        num_clipped += int(num_in_row)
     return num_clipped
+
+
+@numba.njit(cache=True, nogil=True)
+def average_magnitude(
+    picture: Array, prediction: Array, squares: Array, sums: Array, halves: Array, out: Array
+) -> None:
+    """Write the mean over squares of pixels of ``|picture - prediction|``, the norm over RGB, into ``out``, float32.
+
+    The side of a square is a power of two: ``sums`` and ``halves`` hold that many values for each column of ``out``,
+    ``squares`` holds a row of ``prediction``, uint16. Sums run down a column first, then over pairs: always in the
+    same order, so that every machine gets the same bits.
+    """
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    height, width = prediction.shape[0], prediction.shape[1] // 3
+    scale = sums.shape[0] // out.shape[1]
+    for i in range(out.shape[0]):
+        sums[:] = 0
+        bottom = min((i + 1) * scale, height)
+        for y in range(i * scale, bottom):
+            for k in range(prediction.shape[1]):
+                difference = np.int32(picture[y, k]) - np.int32(prediction[y, k])
+                squares[k] = np.uint16(difference * difference)
+            for x in range(np.uint64(width)):
+                red = three * x
+                total = np.int32(squares[red]) + np.int32(squares[red + one]) + np.int32(squares[red + two])
+                sums[x] += np.sqrt(np.float32(np.int32(total)))
+        source, target, count = sums, halves, np.uint64(sums.shape[0])
+        while count > out.shape[1]:
+            count //= two
+            for half in range(count):
+                target[half] = source[two * half] + source[two * half + one]
+            source, target = target, source
+        num_rows, last = bottom - i * scale, out.shape[1] - 1
+        for j in range(out.shape[1]):
+            out[i, j] = source[j] / np.float32(num_rows * scale)
+        out[i, last] = source[last] / np.float32(num_rows * (width - last * scale))

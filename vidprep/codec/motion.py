@@ -37,21 +37,22 @@ class Track:
     """
 
     def __init__(self, height: int, width: int, *, with_picture: bool) -> None:
-        self.packed: NDArray[np.int32] = np.zeros((height, width), np.int32)
+        self.field: NDArray[np.int16] = np.zeros((height, width, 2), np.int16)
+        self.pairs = as_pairs(self.field, height, width)
         self.picture: NDArray[np.uint8] = np.zeros((height if with_picture else 0, 3 * width), np.uint8)
-        self._moved: NDArray[np.int32] = np.empty(self.packed.size, np.int32)
+        self._moved: NDArray[np.int32] = np.empty(self.pairs.size, np.int32)
         self._moved_picture: NDArray[np.uint8] = np.empty(self.picture.size, np.uint8)
 
     def start(self, frame: Frame | _Vectors) -> None:
         """Begin a GOP: no displacement; the prediction is the I-frame's own picture."""
-        self.packed[...] = 0
+        self.pairs[...] = 0
         if self.picture.shape[0]:
             assert isinstance(frame, Frame)
             self.picture[...] = frame.rgb_rows()[:, : self.picture.shape[1]]
 
     def copy_from(self, other: Track) -> None:
         """Take over another frame's displacements and prediction."""
-        self.packed[...] = other.packed
+        self.pairs[...] = other.pairs
         self.picture[...] = other.picture
 
     def follow(self, blocks: NDArray[np.void]) -> None:
@@ -65,29 +66,31 @@ class Track:
             self._move(blocks, FUTURE, future)
             from vidprep.codec import _kernels
 
-            _kernels.restore_blocks(blocks, PAST, past.packed, past.picture, self.packed, self.picture)
+            _kernels.restore_blocks(blocks, PAST, past.pairs, past.picture, self.pairs, self.picture)
         self._move(blocks, PAST, past)
 
     def _move(self, blocks: NDArray[np.void], source: int, reference: Track) -> None:
         # All is read before anything is written, so that the reference may be the track itself.
         from vidprep.codec import _kernels
 
-        of_reference = reference.packed, reference.picture
+        of_reference = reference.pairs, reference.picture
         num_pixels = _kernels.gather_blocks(blocks, source, *of_reference, self._moved, self._moved_picture)
         if num_pixels > self._moved.size:  # blocks of no encoder: they overlap
             self._moved = np.empty(num_pixels, np.int32)
             self._moved_picture = np.empty(3 * num_pixels if self.picture.size else 0, np.uint8)
             _kernels.gather_blocks(blocks, source, *of_reference, self._moved, self._moved_picture)
-        _kernels.scatter_blocks(blocks, source, self._moved, self._moved_picture, self.packed, self.picture)
+        _kernels.scatter_blocks(blocks, source, self._moved, self._moved_picture, self.pairs, self.picture)
 
-    def motion(self, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+    def motion(self, out: NDArray[np.int16] | None = None, *, copy: bool = True) -> NDArray[np.int16]:
         """Return the displacements [shape=(H, W, 2), dtype=int16]: x, y, position minus source, pixels."""
-        if out is None:
-            out = np.empty((*self.packed.shape, 2), np.int16)
-        from vidprep.codec import _kernels
-
-        _kernels.unpack(self.packed, as_pairs(out, *self.packed.shape))
-        return out
+        if out is not None:
+            as_pairs(out, *self.pairs.shape)[...] = self.pairs
+            return out
+        if copy:
+            return self.field.copy()
+        view = self.field.view()
+        view.flags.writeable = False
+        return view
 
 
 def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[AnyFrame]:

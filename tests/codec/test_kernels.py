@@ -110,6 +110,11 @@ class TestDenseMotion:
         assert (field[inside] == (3, -2)).all()
         assert not field[~inside].any()
 
+    @pytest.mark.parametrize("direction", [-1, 1])
+    def test_a_zero_vector_writes_nothing(self, kernels: str, direction: int) -> None:
+        blocks = block_rows([(direction, 16, 16, 8, 8, 1, 1), (direction, 16, 16, 8, 8, 0, 0)])
+        assert (dense_motion(blocks, 32, 32, future=direction > 0)[1:16, 1:16] == 1).all()
+
     def test_overwrites_what_out_held(self, kernels: str) -> None:
         out = np.full((16, 16, 2), 99, np.int16)
         assert dense_motion(block_rows([(-1, 8, 8, 4, 4, 1, 1)]), 16, 16, out=out) is out
@@ -174,6 +179,29 @@ class TestAccumulation:
         for future in (False, True):
             expected = slow_dense_motion(second, *size, direction=1 if future else -1)
             assert np.array_equal(dense_motion(second, *size, future=future), expected)
+
+    @pytest.mark.parametrize(
+        "neighbour",
+        [
+            (-1, 16, 16, 40, 24, 4, -2),  # moves along
+            (-1, 8, 16, 36, 24, 4, -2),  # moves along, though narrower
+            (-1, 8, 16, 40, 24, 4, -2),  # a gap between
+            (-1, 16, 16, 44, 24, 4, -2),  # a gap between
+            (-1, 16, 16, 8, 24, 4, -2),  # on the other side
+            (-1, 16, 8, 40, 24, 4, -2),  # lower
+            (-1, 16, 16, 40, 28, 4, 2),  # further down, from the same rows
+            (-1, 16, 16, 40, 24, 5, -2),
+            (-1, 16, 16, 40, 24, 4, -1),
+            (1, 16, 16, 40, 24, 4, -2),
+        ],
+    )
+    def test_neighbours(self, kernels: str, neighbour: tuple[int, int, int, int, int, int, int]) -> None:
+        blocks = block_rows([(-1, 16, 16, 24, 24, 4, -2), neighbour])
+        gop = [block_rows([]), blocks, blocks, blocks]
+        out = np.zeros((4, 48, 64, 2), np.int16)
+        accumulate_vectors(gop, "IPBP", out)
+        assert np.array_equal(out, accumulated_motion(source_maps("IPBP", gop, 48, 64)))
+        assert np.array_equal(dense_motion(blocks, 48, 64), slow_dense_motion(blocks, 48, 64))
 
     def test_blocks_that_overlap_need_more_room(self, kernels: str) -> None:
         blocks = block_rows([(-1, 16, 16, 8, 8, vx, 0) for vx in (1, 2, 3, 4)] * 3)

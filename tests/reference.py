@@ -166,6 +166,14 @@ def accumulated_residuals(
     return residuals
 
 
+def residual_magnitude(residual: NDArray[np.int16], scale: int) -> NDArray[np.float64]:
+    """The norm over RGB, averaged over squares of ``scale`` pixels; squares that an edge cuts over what is left."""
+    norm = np.sqrt((residual.astype(float) ** 2).sum(axis=-1))
+    height, width = norm.shape
+    squares = [[norm[y : y + scale, x : x + scale] for x in range(0, width, scale)] for y in range(0, height, scale)]
+    return np.array([[square.mean() for square in line] for line in squares])
+
+
 def identity(height: int, width: int) -> SourceMap:
     """Each pixel's own place [shape=(H, W, 2)], x and y."""
     y, x = np.mgrid[:height, :width]

@@ -7,158 +7,29 @@ to plain decoding and the minor page faults a frame.
 
 from __future__ import annotations
 
-import argparse
 import io
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from common import NUM_RUNS, arguments, decoded, find_videos, long_stream, medians, publish, usage
+from reading import reading_table, steps_table
 
-from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.transcode import Recipe, ffmpeg_path, transcode
 from vidprep.codec.video import Video
-from vidprep.manifest import find_rows
 from vidprep.modalities import images, motion, pyramid, spectrogram
-from vidprep.pipelines.demo_clip import DemoSettings
-from vidprep.pipelines.demo_data import write_demo_data
 
-Name = TypeVar("Name")
-NUM_RUNS = 5
-LENGTHS = DemoSettings(num_groups=6, num_frames=186)  # 48 clips, as long as those of UCF101 are on average
-MIN_FRAMES = 800
 SETS = ("rgb,motion,residual", "rgb,motion,residual,spectrogram,pyramid")
-
-
-@dataclass(frozen=True)
-class Cost:
-    """CPU seconds, wall seconds and minor page faults of some work, children included."""
-
-    cpu_seconds: float
-    wall_seconds: float
-    num_faults: float
-
-
-def measure(work: Callable[[], object]) -> Cost:
-    """Run once and say what it cost."""
-    before, begin = _usage(), time.perf_counter()
-    work()
-    wall, after = time.perf_counter() - begin, _usage()
-    return Cost(after[0] - before[0], wall, after[1] - before[1])
-
-
-def _usage() -> tuple[float, int]:
-    kinds = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(k.ru_utime + k.ru_stime for k in kinds), sum(k.ru_minflt for k in kinds)
-
-
-def medians(works: dict[Name, Callable[[], object]]) -> dict[Name, Cost]:
-    """Measure each work NUM_RUNS times in turn, after one warm-up, and return the medians."""
-    for work in works.values():
-        work()
-    costs: dict[Name, list[Cost]] = {name: [] for name in works}
-    for _ in range(NUM_RUNS):
-        for name, work in works.items():
-            costs[name].append(measure(work))
-    return {
-        name: Cost(
-            statistics.median(cost.cpu_seconds for cost in runs),
-            statistics.median(cost.wall_seconds for cost in runs),
-            statistics.median(cost.num_faults for cost in runs),
-        )
-        for name, runs in costs.items()
-    }
-
-
-def long_stream(paths: list[Path], folder: Path) -> tuple[Path, int]:
-    """Encode videos by the recipe, one behind the other, until there are MIN_FRAMES."""
-    target, num_frames = folder / "long.m4v", 0
-    with target.open("wb") as file:
-        for path in paths:
-            with Video(path) as video, transcode(video, Recipe()) as stream:
-                assert stream.frame_times is not None
-                num_frames += len(stream.frame_times)
-                assert not isinstance(stream.source, Path)
-                stream.source.seek(0)
-                shutil.copyfileobj(stream.source, file)
-            if num_frames >= MIN_FRAMES:
-                break
-    return target, num_frames
-
-
-def decoded(source: Path | io.BytesIO, *, vectors: bool) -> Iterator[av.VideoFrame]:
-    """Decode with plain PyAV on one thread: the limit."""
-    if not isinstance(source, Path):
-        source.seek(0)
-    with av.open(source) as container:
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        stream.codec_context.thread_type = "SLICE"
-        if vectors:
-            stream.codec_context.flags2 |= av.codec.context.Flags2.export_mvs
-        yield from container.decode(stream)
-
-
-def readers(path: Path) -> dict[str, Callable[[], object]]:
-    """Return the ways of reading that are compared; each goes over the whole stream."""
-    field = np.empty((256, 340, 2), np.int16)
-    other = np.empty_like(field)
-    difference = np.empty((256, 340, 3), np.int16)
-
-    def plain(vectors: bool) -> None:
-        for frame in decoded(path, vectors=vectors):
-            if vectors:
-                side_data = frame.side_data.get("MOTION_VECTORS")
-                if side_data is not None:
-                    np.frombuffer(memoryview(side_data), BLOCK_DTYPE)
-
-    def pictures() -> None:
-        converter = VideoReformatter()
-        for frame in decoded(path, vectors=True):
-            converter.reformat(frame, format="rgb24", threads=1)
-            frame.side_data.get("MOTION_VECTORS")
-
-    def blocks() -> None:
-        for frame in Video(path).frames():
-            frame.vectors  # noqa: B018
-
-    def dense() -> None:
-        for frame in Video(path).frames():
-            frame.motion(out=field)
-
-    def accumulated() -> None:
-        for frame in Video(path).frames(track="motion"):
-            frame.accumulated_motion(out=field)
-
-    def everything() -> None:
-        for frame in Video(path).frames(track="residual"):
-            frame.rgb()
-            frame.motion(out=field)
-            frame.accumulated_motion(out=other)
-            frame.accumulated_residual(out=difference)
-
-    return {
-        "PyAV decode only (the limit)": lambda: plain(False),
-        "PyAV decode + vector array": lambda: plain(True),
-        "PyAV RGB + vectors, none of our work": pictures,
-        "vidprep block vectors": blocks,
-        "vidprep dense motion": dense,
-        "vidprep accumulated motion": accumulated,
-        "vidprep RGB + motion + accumulated motion + accumulated residual": everything,
-    }
 
 
 class Stopwatch:
@@ -169,9 +40,9 @@ class Stopwatch:
 
     @contextmanager
     def __call__(self, name: str) -> Iterator[None]:
-        begin = _usage()[0]
+        begin = usage()[0]
         yield
-        self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + _usage()[0] - begin
+        self.cpu_seconds[name] = self.cpu_seconds.get(name, 0.0) + usage()[0] - begin
 
 
 def plain_transcode(path: Path) -> None:
@@ -213,7 +84,9 @@ def library_calls(paths: list[Path]) -> dict[str, float]:
         with watch("decode (libavcodec)"):
             for _ in decoded(encoded, vectors=True):
                 pass
+        encoded.seek(0)
         frames = list(decoded(encoded, vectors=True))
+        encoded.seek(0)
         with watch("picture (libswscale)"):
             for frame in frames:
                 converter.reformat(frame, format="rgb24", threads=1)
@@ -245,7 +118,6 @@ def library_calls(paths: list[Path]) -> dict[str, float]:
     return watch.cpu_seconds
 
 
-MARKS = ("<!-- tests/benchmarks/extract.py -->", "<!-- end -->")
 NOT_ALWAYS = (
     "audio decoding (libavcodec)",
     "spectrograms (librosa)",
@@ -261,17 +133,6 @@ def run_extract(source: Path, folder: Path, modalities: str, workers: int) -> No
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "vidprep.cli", "extract", "--out", str(out), "--modalities", modalities]
     subprocess.run([*command, "--workers", str(workers), str(source)], check=True, stdout=subprocess.DEVNULL)
-
-
-def reading_table(path: Path, num_frames: int) -> Iterator[str]:
-    """Yield how fast the ways of reading are, as lines of Markdown."""
-    costs = medians(readers(path))
-    limit = next(iter(costs.values())).cpu_seconds
-    yield f"Reading {num_frames} frames of 340x256 on one thread, medians of {NUM_RUNS}:\n"
-    yield "| reading | frames / CPU s | ratio to the limit | minor faults / frame |\n|---|--:|--:|--:|"
-    for name, cost in costs.items():
-        rate, ratio = num_frames / cost.cpu_seconds, limit / cost.cpu_seconds
-        yield f"| {name} | {rate:.0f} | {ratio:.2f} | {cost.num_faults / num_frames:.1f} |"
 
 
 def library_costs(paths: list[Path]) -> dict[str, float]:
@@ -303,41 +164,23 @@ def extract_table(source: Path, paths: list[Path], num_frames: int, folder: Path
 
 def report(source: Path | None, folder: Path, *, reading_only: bool) -> Iterator[str]:
     """Yield all tables."""
-    if source is None:
-        source = folder / "demo"
-        for _ in write_demo_data(source, LENGTHS):
-            pass
-    paths = [source / row.path for row in find_rows(source).rows]
-    yield from reading_table(*long_stream(paths, folder))
+    source, paths = find_videos(source, folder)
+    path, num_frames = long_stream(paths, folder)
+    yield from reading_table(path, num_frames)
+    yield from steps_table(path, num_frames)
     if not reading_only:
         num_frames = sum(sum(1 for _ in decoded(path, vectors=False)) for path in paths)
         yield from extract_table(source, paths, num_frames, folder)
 
 
-def update(readme: Path, lines: list[str]) -> None:
-    """Put the tables between the README's marks."""
-    before, _, rest = readme.read_text().partition(MARKS[0])
-    _, mark, after = rest.partition(MARKS[1])
-    if not mark:
-        raise SystemExit(f"{readme}: the marks {MARKS[0]} and {MARKS[1]} are missing")
-    text = "\n".join(lines)
-    readme.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{after}")
-
-
 def main() -> None:
     """Print all tables, and write them into the README if that is wanted."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", type=Path, nargs="?", help="a folder of videos; the demo dataset by default")
+    parser = arguments(__doc__)
     parser.add_argument("--reading-only", action="store_true", help="leave the extraction out")
-    parser.add_argument("--readme", type=Path, help="write the tables into this file, between its marks")
-    arguments = parser.parse_args()
-    lines: list[str] = []
+    chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        for line in report(arguments.source, Path(folder), reading_only=arguments.reading_only):
-            print(line, flush=True)
-            lines.append(line)
-    if arguments.readme is not None:
-        update(arguments.readme, lines)
+        lines = report(chosen.source, Path(folder), reading_only=chosen.reading_only)
+        publish(lines, "extract.py", chosen.readme)
 
 
 if __name__ == "__main__":

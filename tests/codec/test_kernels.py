@@ -13,6 +13,7 @@ from reference import (
     Blocks,
     accumulated_motion,
     identity,
+    residual_magnitude,
     source_maps,
     texture,
     trace_frame,
@@ -23,7 +24,12 @@ from reference import dense_motion as slow_dense_motion
 from vidprep.codec import _kernels
 from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
 from vidprep.codec.motion import Track, accumulate_vectors
-from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8
+from vidprep.codec.residual import (
+    MAGNITUDE_SCALES,
+    accumulated_residual,
+    accumulated_residual_magnitude,
+    accumulated_residual_uint8,
+)
 from vidprep.errors import UnsupportedError
 
 KERNELS = {name: value for name, value in vars(_kernels).items() if isinstance(value, Dispatcher)}
@@ -68,6 +74,14 @@ sides = st.sampled_from([4, 8, 16])
 places = st.integers(-12, 52)
 rows = st.tuples(st.sampled_from([-1, -1, 1]), sides, sides, places, places, vectors, vectors)
 block_lists = st.lists(rows, max_size=12).map(block_rows)
+choices = st.lists(
+    st.sampled_from([(-1, 0, 0), (-1, 3, -2), (-1, 5, 0), (1, 2, 1), (1, 0, 0)]), min_size=16, max_size=16
+)
+grids = choices.map(  # as encoders lay them: row by row, none over another
+    lambda chosen: block_rows(
+        [(d, 16, 16, 8 + 16 * (i % 4), 8 + 16 * (i // 4), *v) for i, (d, *v) in enumerate(chosen)]
+    )
+)
 pictures_sizes = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
@@ -95,6 +109,11 @@ class TestDenseMotion:
         inside[16:32, 16:24] = True
         assert (field[inside] == (3, -2)).all()
         assert not field[~inside].any()
+
+    @pytest.mark.parametrize("direction", [-1, 1])
+    def test_a_zero_vector_writes_nothing(self, kernels: str, direction: int) -> None:
+        blocks = block_rows([(direction, 16, 16, 8, 8, 1, 1), (direction, 16, 16, 8, 8, 0, 0)])
+        assert (dense_motion(blocks, 32, 32, future=direction > 0)[1:16, 1:16] == 1).all()
 
     def test_overwrites_what_out_held(self, kernels: str) -> None:
         out = np.full((16, 16, 2), 99, np.int16)
@@ -138,15 +157,58 @@ class TestAccumulation:
         past, future, frame = (Track(height, width, with_picture=True) for _ in range(3))
         past.picture[...] = intra.reshape(height, -1)
         maps = [trace_frame(first, identity(height, width), None)]
-        future.follow_past(first, past)
-        past.follow_past(second, future)
+        past.follow(first)
+        future.copy_from(past)
+        future.follow(second)
         maps.append(trace_frame(second, maps[0], None))
-        frame.follow_both(between, future, past if same_gop else None)
+        frame.follow_both(between, past, future if same_gop else None)
         maps.append(trace_frame(between, maps[0], maps[1] if same_gop else None))
-        for track, source in zip((future, past, frame), maps, strict=True):
+        for track, source in zip((past, future, frame), maps, strict=True):
             assert np.array_equal(track.motion(), identity(height, width) - source)
             warped = intra[source[..., 1], source[..., 0]]
             assert np.array_equal(track.picture.reshape(intra.shape), warped)
+
+    @EXAMPLES
+    @given(grids, grids, st.tuples(st.integers(1, 60), st.integers(1, 60)))
+    def test_blocks_side_by_side(self, kernels: str, first: Blocks, second: Blocks, size: tuple[int, int]) -> None:
+        """Neighbours with one vector move as one, at the frame's edges as well."""
+        out = np.full((4, *size, 2), 77, np.int16)
+        gop = [block_rows([]), first, second, first]
+        accumulate_vectors(gop, "IPBP", out)
+        assert np.array_equal(out, accumulated_motion(source_maps("IPBP", gop, *size)))
+        for future in (False, True):
+            expected = slow_dense_motion(second, *size, direction=1 if future else -1)
+            assert np.array_equal(dense_motion(second, *size, future=future), expected)
+
+    @pytest.mark.parametrize(
+        "neighbour",
+        [
+            (-1, 16, 16, 40, 24, 4, -2),  # moves along
+            (-1, 8, 16, 36, 24, 4, -2),  # moves along, though narrower
+            (-1, 8, 16, 40, 24, 4, -2),  # a gap between
+            (-1, 16, 16, 44, 24, 4, -2),  # a gap between
+            (-1, 16, 16, 8, 24, 4, -2),  # on the other side
+            (-1, 16, 8, 40, 24, 4, -2),  # lower
+            (-1, 16, 16, 40, 28, 4, 2),  # further down, from the same rows
+            (-1, 16, 16, 40, 24, 5, -2),
+            (-1, 16, 16, 40, 24, 4, -1),
+            (1, 16, 16, 40, 24, 4, -2),
+        ],
+    )
+    def test_neighbours(self, kernels: str, neighbour: tuple[int, int, int, int, int, int, int]) -> None:
+        blocks = block_rows([(-1, 16, 16, 24, 24, 4, -2), neighbour])
+        gop = [block_rows([]), blocks, blocks, blocks]
+        out = np.zeros((4, 48, 64, 2), np.int16)
+        accumulate_vectors(gop, "IPBP", out)
+        assert np.array_equal(out, accumulated_motion(source_maps("IPBP", gop, 48, 64)))
+        assert np.array_equal(dense_motion(blocks, 48, 64), slow_dense_motion(blocks, 48, 64))
+
+    def test_blocks_that_overlap_need_more_room(self, kernels: str) -> None:
+        blocks = block_rows([(-1, 16, 16, 8, 8, vx, 0) for vx in (1, 2, 3, 4)] * 3)
+        out = np.zeros((3, 16, 16, 2), np.int16)
+        gop = [block_rows([]), blocks, blocks]
+        accumulate_vectors(gop, "IPP", out)
+        assert np.array_equal(out, accumulated_motion(source_maps("IPP", gop, 16, 16)))
 
     @EXAMPLES
     @given(block_lists, block_lists, pictures_sizes)
@@ -237,6 +299,10 @@ class TestResiduals:
         assert np.array_equal(shifted, np.clip(exact + 128, 0, 255).reshape(height, width, 3))
         assert num_clipped == np.count_nonzero((exact < -128) | (exact > 127))
 
+    def test_every_value_of_a_long_row_is_clipped(self) -> None:
+        rows, prediction = np.zeros((2, 3 * 16384), np.uint8), np.full((2, 3 * 16384), 255, np.uint8)
+        assert accumulated_residual_uint8(rows, prediction)[1] == rows.size
+
     def test_out_is_used(self, kernels: str) -> None:
         rows, prediction = np.full((4, 12), 10, np.uint8), np.full((4, 12), 30, np.uint8)
         signed, shifted = np.ones((4, 4, 3), np.int16), np.ones((4, 4, 3), np.uint8)
@@ -263,6 +329,64 @@ class TestResiduals:
             accumulated_residual_uint8(rows, rows, out=out)
 
 
+class TestResidualMagnitude:
+    @EXAMPLES
+    @given(st.integers(1, 19), st.integers(1, 19), st.integers(0, 5), st.integers(0, 2**32 - 1))
+    def test_equals_the_oracle(self, kernels: str, height: int, width: int, padding: int, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        rows = rng.choice(np.array([0, 1, 100, 254, 255], np.uint8), (height, 3 * width + padding))
+        prediction = rng.choice(np.array([0, 1, 101, 254, 255], np.uint8), (height, 3 * width))
+        exact = (rows[:, : 3 * width].astype(np.int16) - prediction).reshape(height, width, 3)
+        for scale in MAGNITUDE_SCALES:
+            magnitude = accumulated_residual_magnitude(rows, prediction, scale)
+            assert magnitude.dtype == np.float32
+            np.testing.assert_allclose(magnitude, residual_magnitude(exact, scale), rtol=1e-6)
+
+    @EXAMPLES
+    @given(st.integers(1, 19), st.integers(1, 19), st.sampled_from(MAGNITUDE_SCALES), st.integers(0, 2**32 - 1))
+    def test_sums_run_in_one_order(self, kernels: str, height: int, width: int, scale: int, seed: int) -> None:
+        """Down the columns, then over pairs, in float32: the very bits."""
+        rng = np.random.default_rng(seed)
+        rows, prediction = rng.integers(0, 256, (2, height, 3 * width), np.uint8)
+        squares = (rows.astype(np.int64) - prediction).reshape(height, width, 3) ** 2
+        norm = np.sqrt(squares.sum(axis=-1).astype(np.float32))
+        padded = np.pad(norm, ((0, -height % scale), (0, -width % scale)))
+        sums = sum(padded[k::scale] for k in range(scale))
+        while sums.shape[1] > -(-width // scale):
+            sums = sums[:, ::2] + sums[:, 1::2]
+        edges = [np.diff([*range(0, size, scale), size]) for size in (height, width)]
+        expected = sums / np.outer(*edges).astype(np.float32)
+        assert np.array_equal(accumulated_residual_magnitude(rows, prediction, scale), expected)
+
+    def test_range(self, kernels: str) -> None:
+        black, white = np.zeros((9, 27), np.uint8), np.full((9, 27), 255, np.uint8)
+        for scale in MAGNITUDE_SCALES:
+            for rows, prediction in ((black, white), (white, black)):
+                magnitude = accumulated_residual_magnitude(rows, prediction, scale)
+                np.testing.assert_allclose(magnitude, 255 * 3**0.5, rtol=1e-6)
+            assert not accumulated_residual_magnitude(white, white, scale).any()
+
+    def test_out_is_used(self, kernels: str) -> None:
+        rows, prediction = np.full((6, 15), 10, np.uint8), np.full((6, 15), 30, np.uint8)
+        out = np.full((2, 2), 9, np.float32)
+        assert accumulated_residual_magnitude(rows, prediction, 4, out=out) is out
+        np.testing.assert_allclose(out, 20 * 3**0.5, rtol=1e-6)
+
+    @pytest.mark.parametrize(
+        "out", [np.zeros((2, 2)), np.zeros((1, 2), np.float32), np.zeros((2, 4), np.float32)[:, ::2]]
+    )
+    def test_wrong_out(self, out: NDArray[Any]) -> None:
+        rows = np.zeros((6, 15), np.uint8)
+        with pytest.raises(UnsupportedError, match=r"out\.shape=.*float32, of shape \(2, 2\)"):
+            accumulated_residual_magnitude(rows, rows, 4, out=out)
+
+    @pytest.mark.parametrize("scale", [0, -1, 3, 16])
+    def test_wrong_scale(self, scale: int) -> None:
+        rows = np.zeros((6, 15), np.uint8)
+        with pytest.raises(UnsupportedError, match=rf"scale={scale}: must be one of 1, 2, 4, 8"):
+            accumulated_residual_magnitude(rows, rows, scale)
+
+
 def test_every_kernel_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     called = set()
 
@@ -283,4 +407,5 @@ def test_every_kernel_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.zeros((4, 12), np.uint8)
     accumulated_residual(rows, rows)
     accumulated_residual_uint8(rows, rows)
+    accumulated_residual_magnitude(rows, rows, 4)
     assert called == set(KERNELS)

@@ -181,7 +181,12 @@ class TestCurrentFrame:
             frame.accumulated_motion()
             frame.accumulated_residual()
             for old in kept:
-                for read in (old.accumulated_motion, old.accumulated_residual, old.accumulated_residual_uint8):
+                for read in (
+                    old.accumulated_motion,
+                    old.accumulated_residual,
+                    old.accumulated_residual_uint8,
+                    old.accumulated_residual_magnitude,
+                ):
                     with pytest.raises(UnsupportedError, match=rf"index={old.index}: .*before asking for the next"):
                         read()
             kept = [*kept[-4:], frame]
@@ -196,8 +201,23 @@ class TestCurrentFrame:
 
     def test_motion_track_carries_no_picture(self, video: Video) -> None:
         frame = next(video.frames(track="motion"))
-        with pytest.raises(UnsupportedError, match=r'track="motion" carries no picture'):
-            frame.accumulated_residual()
+        for read in (frame.accumulated_residual, frame.accumulated_residual_magnitude):
+            with pytest.raises(UnsupportedError, match=r'track="motion" carries no picture'):
+                read()
+
+    def test_copies_are_kept_and_views_are_the_tracks_own(self, video: Video) -> None:
+        again = [frame.accumulated_motion() for frame in video.frames(track="motion")]
+        num_overwritten, previous = 0, None
+        for frame, copy in zip(video.frames(track="motion"), again, strict=True):
+            view = frame.accumulated_motion(copy=False)
+            assert np.array_equal(view, copy)
+            assert np.shares_memory(view, frame.accumulated_motion(copy=False))
+            with pytest.raises(ValueError, match="read-only"):
+                view[...] = 0
+            num_overwritten += previous is not None and np.shares_memory(view, previous)
+            previous = view
+        assert num_overwritten > 0
+        assert any(copy.any() for copy in again)
 
     def test_vectors_and_pictures_outlive_the_iterator(self, video: Video) -> None:
         kept = list(video.frames())

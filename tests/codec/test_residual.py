@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 from mpeg4_streams import decode_exactly
 from numpy.typing import NDArray
-from reference import STREAMS, accumulated_residuals, moving_texture, source_maps, texture, warp
+from reference import (
+    STREAMS,
+    accumulated_residuals,
+    moving_texture,
+    residual_magnitude,
+    source_maps,
+    texture,
+    warp,
+)
 
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
@@ -49,11 +57,18 @@ class TestIdentities:
             assert np.array_equal(shifted, np.clip(exact, 0, 255))
             assert num_clipped == np.count_nonzero((exact < 0) | (exact > 255))
 
+    def test_magnitude(self, path: Path) -> None:
+        for frame in Video(path).frames(track="residual"):
+            expected = residual_magnitude(frame.accumulated_residual(), 4)
+            np.testing.assert_allclose(frame.accumulated_residual_magnitude(), expected, rtol=1e-6)
+            assert np.array_equal(frame.accumulated_residual_magnitude(4), frame.accumulated_residual_magnitude())
+
     def test_intra_frames_are_zero(self, path: Path) -> None:
         for frame in Video(path).frames(track="residual"):
             if frame.picture_type == "I":
                 assert not frame.accumulated_residual().any()
                 assert (frame.accumulated_residual_uint8()[0] == 128).all()
+                assert not frame.accumulated_residual_magnitude(1).any()
 
     def test_reading_is_repeatable(self, path: Path) -> None:
         """Reading one array must not change what the others, or a second reading, give."""
@@ -63,6 +78,7 @@ class TestIdentities:
                 frame.accumulated_motion()
                 frame.motion(future=True)
                 frame.accumulated_residual_uint8()
+                frame.accumulated_residual_magnitude()
                 first = frame.accumulated_residual()
             assert np.array_equal(first, alone.accumulated_residual())
 

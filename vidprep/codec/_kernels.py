@@ -2,8 +2,8 @@
 
 Imported where a kernel first runs: numba takes a fifth of a second to load, and probing does without it.
 
-A displacement (x, y) is one int32, ``y * 65536 + x``. Packed so, displacements add up like plain numbers,
-and a block's row is moved by one addition a pixel, without a division or a gather.
+A displacement is one int32, seen from outside as int16 x, int16 y: so a run of pixels is moved and added to as a
+vector, without a division or a lookup a pixel, and what is kept is what is given out.
 """
 
 from typing import Any
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.generic]
 
-_HALF = 1 << 15
-_LOW = 0xFFFF
+_X = 0xFFFF  # the half of a pair that is x
 
 
 # Rows are addressed by unsigned offsets into flat arrays: with signed ones numba tests each pixel for a negative
@@ -23,15 +22,39 @@ _LOW = 0xFFFF
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
-def _extent(block: Any, height: int, width: int) -> tuple[int, int, int, int, int, int]:
-    """Return a block's vector and its rows and columns whose pixel and source both lie in the frame."""
-    vx = np.int64(block.dst_x) - block.src_x
-    vy = np.int64(block.dst_y) - block.src_y
-    left = np.int64(block.dst_x) - block.w // 2
-    top = np.int64(block.dst_y) - block.h // 2
-    x0, x1 = max(left, 0, vx), min(left + block.w, width, width + vx)
-    y0, y1 = max(top, 0, vy), min(top + block.h, height, height + vy)
-    return vx, vy, x0, max(x0, x1), y0, y1
+def _extent(first: Any, last: Any, height: int, width: int) -> tuple[int, int, int, int, int, int]:
+    """Return a run's vector and its rows and columns whose pixel and source both lie in the frame."""
+    vx = np.int64(first.dst_x) - first.src_x
+    vy = np.int64(first.dst_y) - first.src_y
+    left = np.int64(first.dst_x) - first.w // 2
+    right = np.int64(last.dst_x) - last.w // 2 + last.w
+    top = np.int64(first.dst_y) - first.h // 2
+    x0, x1 = max(left, 0, vx), min(right, width, width + vx)
+    y0, y1 = max(top, 0, vy), min(top + first.h, height, height + vy)
+    return vx, vy, x0, max(x0, x1), y0, max(y0, y1)
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _next_run(blocks: Any, source: int, start: int) -> tuple[int, int]:
+    """Return where the next run begins and ends: blocks with one vector, side by side, that don't stay as they are."""
+    begin, num_blocks = start, blocks.shape[0]
+    while begin < num_blocks:
+        first = blocks[begin]
+        if first.source == source and (first.dst_x != first.src_x or first.dst_y != first.src_y or source > 0):
+            break
+        begin += 1
+    end = begin + 1
+    while end < num_blocks:
+        last, block = blocks[end - 1], blocks[end]
+        distance = np.int64(block.dst_x) - last.dst_x
+        if block.source != source or block.dst_y != last.dst_y or block.h != last.h:
+            break
+        if block.src_y != last.src_y or np.int64(block.src_x) - last.src_x != distance:
+            break
+        if distance != last.w - last.w // 2 + block.w // 2:
+            break
+        end += 1
+    return begin, end
 
 
 @numba.njit(cache=True, nogil=True)
@@ -39,50 +62,75 @@ def fill_motion(blocks: Array, source: int, field: Array) -> None:
     """Write each block's whole-pixel vector into ``field`` (H, W), int32 seen as int16 x, int16 y, zeroed before."""
     height, width = field.shape
     flat = field.ravel()
-    for i in range(blocks.shape[0]):
-        if blocks[i].source != source:
+    begin, end = _next_run(blocks, source, 0)
+    while begin < blocks.shape[0]:
+        vx, vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
+        begin, end = _next_run(blocks, source, end)
+        pair = np.int32((vy << 16) | (vx & _X))
+        if pair == 0:
             continue
-        vx, vy, x0, x1, y0, y1 = _extent(blocks[i], height, width)
-        if vx == 0 and vy == 0:
-            continue
-        pair = np.int32((vy << 16) | (vx & _LOW))
         count = np.uint64(x1 - x0)
         for y in range(y0, y1):
-            begin = np.uint64(y * width + x0)
+            place = np.uint64(y * width + x0)
             for k in range(count):
-                flat[begin + k] = pair
+                flat[place + k] = pair
 
 
 @numba.njit(cache=True, nogil=True)
-def move_blocks(
-    blocks: Array, source: int, reference: Array, reference_picture: Array, target: Array, target_picture: Array
-) -> None:
-    """Compose each block of direction ``source`` with ``reference``: ``target[p] = v + reference[p - v]``.
+def gather_blocks(
+    blocks: Array, source: int, reference: Array, reference_picture: Array, moved: Array, moved_picture: Array
+) -> int:
+    """Compose each moved block of direction ``source`` with ``reference``, row behind row: ``v + reference[p - v]``.
 
-    Pixels whose source lies outside the frame keep what ``target`` holds. The pictures (H, 3 * W), uint8, are
-    moved along; pictures of zero rows are left alone.
+    The pictures (H, 3 * W), uint8, are gathered along; pictures of zero rows are left alone. Returns the number of
+    pixels; what doesn't fit into ``moved`` is left out.
     """
-    height, width = target.shape
-    three = np.uint64(3 if target_picture.shape[0] > 0 else 0)
-    from_flat, to_flat = reference.ravel(), target.ravel()
-    from_picture, to_picture = reference_picture.ravel(), target_picture.ravel()
-    for i in range(blocks.shape[0]):
-        if blocks[i].source != source:
-            continue
-        vx, vy, x0, x1, y0, y1 = _extent(blocks[i], height, width)
-        if vx == 0 and vy == 0 and source < 0:
-            continue  # the target began as a copy of the past anchor
-        step = np.int32(vy * 65536 + vx)
+    height, width = reference.shape
+    three = np.uint64(3 if reference_picture.shape[0] > 0 else 0)
+    flat, flat_picture = reference.ravel(), reference_picture.ravel()
+    num_pixels = 0
+    begin, end = _next_run(blocks, source, 0)
+    while begin < blocks.shape[0]:
+        vx, vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
+        begin, end = _next_run(blocks, source, end)
+        step_y = vy << 16
         count = np.uint64(x1 - x0)
+        place = np.uint64(num_pixels)
+        num_pixels += (y1 - y0) * (x1 - x0)
+        if num_pixels > moved.shape[0]:
+            continue
         for y in range(y0, y1):
-            begin = np.uint64(y * width + x0)
             origin = np.uint64((y - vy) * width + x0 - vx)
             for k in range(count):
-                to_flat[begin + k] = from_flat[origin + k] + step
-            begin *= three
-            origin *= three
+                pair = flat[origin + k]
+                moved[place + k] = ((pair & ~_X) + step_y) | ((pair + vx) & _X)
             for k in range(three * count):
-                to_picture[begin + k] = from_picture[origin + k]
+                moved_picture[three * place + k] = flat_picture[three * origin + k]
+            place += count
+    return num_pixels
+
+
+@numba.njit(cache=True, nogil=True)
+def scatter_blocks(
+    blocks: Array, source: int, moved: Array, moved_picture: Array, target: Array, target_picture: Array
+) -> None:
+    """Put what ``gather_blocks`` gathered for the same blocks in its place; all other pixels keep their value."""
+    height, width = target.shape
+    three = np.uint64(3 if target_picture.shape[0] > 0 else 0)
+    flat, flat_picture = target.ravel(), target_picture.ravel()
+    place = np.uint64(0)
+    begin, end = _next_run(blocks, source, 0)
+    while begin < blocks.shape[0]:
+        _vx, _vy, x0, x1, y0, y1 = _extent(blocks[begin], blocks[end - 1], height, width)
+        begin, end = _next_run(blocks, source, end)
+        count = np.uint64(x1 - x0)
+        for y in range(y0, y1):
+            origin = np.uint64(y * width + x0)
+            for k in range(count):
+                flat[origin + k] = moved[place + k]
+            for k in range(three * count):
+                flat_picture[three * origin + k] = moved_picture[three * place + k]
+            place += count
 
 
 @numba.njit(cache=True, nogil=True)
@@ -104,15 +152,6 @@ def restore_blocks(
                 target[y, x] = base[y, x]
             for x in range(three * x0, three * x1):
                 target_picture[y, x] = base_picture[y, x]
-
-
-@numba.njit(cache=True, nogil=True)
-def unpack(packed: Array, field: Array) -> None:
-    """Write packed displacements (H, W) as the pairs of ``field``, (H, W) int32 seen as int16 x, int16 y."""
-    for y in range(packed.shape[0]):
-        for x in range(packed.shape[1]):
-            value = packed[y, x]
-            field[y, x] = ((value + _HALF) & ~_LOW) | (value & _LOW)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -142,9 +181,48 @@ def subtract_uint8(picture: Array, prediction: Array, out: Array) -> int:
     """Write ``picture - prediction + 128`` clipped to uint8 into ``out``; return the number of clipped values."""
     num_clipped = 0
     for y in range(out.shape[0]):
-        for x in range(out.shape[1]):
-            value = np.int16(picture[y, x]) - np.int16(prediction[y, x]) + np.int16(128)
+        row, predicted, result = picture[y], prediction[y], out[y]
+        num_in_row = np.uint16(0)  # as narrow as the rest, or the loop is four times slower; no row has 65536 values
+        for x in range(np.uint64(result.shape[0])):
+            value = np.int16(np.int16(row[x]) - np.int16(predicted[x]) + np.int16(128))
             clipped = min(max(value, np.int16(0)), np.int16(255))
-            num_clipped += value != clipped
-            out[y, x] = clipped
+            num_in_row = np.uint16(num_in_row + np.uint16(value != clipped))
+            result[x] = clipped
+        num_clipped += int(num_in_row)
     return num_clipped
+
+
+@numba.njit(cache=True, nogil=True)
+def average_magnitude(
+    picture: Array, prediction: Array, squares: Array, sums: Array, halves: Array, out: Array
+) -> None:
+    """Write the mean over squares of pixels of ``|picture - prediction|``, the norm over RGB, into ``out``, float32.
+
+    The side of a square is a power of two: ``sums`` and ``halves`` hold that many values for each column of ``out``,
+    ``squares`` holds a row of ``prediction``, uint16. Sums run down a column first, then over pairs: always in the
+    same order, so that every machine gets the same bits.
+    """
+    one, two, three = np.uint64(1), np.uint64(2), np.uint64(3)
+    height, width = prediction.shape[0], prediction.shape[1] // 3
+    scale = sums.shape[0] // out.shape[1]
+    for i in range(out.shape[0]):
+        sums[:] = 0
+        bottom = min((i + 1) * scale, height)
+        for y in range(i * scale, bottom):
+            for k in range(prediction.shape[1]):
+                difference = np.int32(picture[y, k]) - np.int32(prediction[y, k])
+                squares[k] = np.uint16(difference * difference)
+            for x in range(np.uint64(width)):
+                red = three * x
+                total = np.int32(squares[red]) + np.int32(squares[red + one]) + np.int32(squares[red + two])
+                sums[x] += np.sqrt(np.float32(np.int32(total)))
+        source, target, count = sums, halves, np.uint64(sums.shape[0])
+        while count > out.shape[1]:
+            count //= two
+            for half in range(count):
+                target[half] = source[two * half] + source[two * half + one]
+            source, target = target, source
+        num_rows, last = bottom - i * scale, out.shape[1] - 1
+        for j in range(out.shape[1]):
+            out[i, j] = source[j] / np.float32(num_rows * scale)
+        out[i, last] = source[last] / np.float32(num_rows * (width - last * scale))

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from vidprep.codec.blocks import BLOCK_DTYPE, NO_BLOCKS, dense_motion
 from vidprep.codec.coded import Anchors, coded_residual, plane_lines
 from vidprep.codec.macroblocks import CodedVop
-from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8, output
+from vidprep.codec.residual import (
+    accumulated_residual,
+    accumulated_residual_magnitude,
+    accumulated_residual_uint8,
+    output,
+)
 from vidprep.errors import UnsupportedError
 
 if TYPE_CHECKING:
@@ -136,15 +141,22 @@ class Frame:
         """
         return dense_motion(self.vectors, self.height, self.width, future=future, out=out)
 
-    def accumulated_motion(self, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+    def accumulated_motion(self, *, copy: bool = True, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
         """Return ``p - source[p]`` towards the I-frame of this GOP [shape=(H, W, 2), dtype=int16]: x, y, pixels.
+
+        Parameters
+        ----------
+        copy : bool
+            False gives a read-only view, at no cost, that the next frame overwrites. ``out`` is always a copy.
+        out : ndarray, optional
+            Array to write into [shape=(H, W, 2), dtype=int16].
 
         Raises
         ------
         UnsupportedError
             If the frame was not tracked (``Video.frames(track="motion")``), or is not the current one.
         """
-        return self._current_track().motion(out)
+        return self._current_track().motion(out, copy=copy)
 
     def accumulated_residual(self, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
         """Return ``rgb[p] - rgb_of_I[source[p]]`` [shape=(H, W, 3), dtype=int16, range -255 to 255].
@@ -161,6 +173,33 @@ class Frame:
     def accumulated_residual_uint8(self, *, out: NDArray[np.uint8] | None = None) -> tuple[NDArray[np.uint8], int]:
         """Return the accumulated residual + 128, clipped [shape=(H, W, 3), dtype=uint8], and how many were."""
         return accumulated_residual_uint8(self.rgb_rows(), self._current_track().picture, out=out)
+
+    def accumulated_residual_magnitude(
+        self, scale: int = 4, *, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Return how strong the accumulated residual is, at a fraction of the size, without building the residual.
+
+        ``sqrt(R**2 + G**2 + B**2)`` of each pixel's residual, averaged over squares of ``scale`` pixels; those that
+        the right or lower edge cuts are averaged over their own pixels. Zero for I-frames. float32 arithmetic in a
+        fixed order: the same bits on every machine.
+
+        Parameters
+        ----------
+        scale : {1, 2, 4, 8}
+            Side of a square in pixels.
+        out : ndarray, optional
+            C-contiguous array to write into.
+
+        Returns
+        -------
+        ndarray [shape=(ceil(H / scale), ceil(W / scale)), dtype=float32, range 0 to 441.7]
+
+        Raises
+        ------
+        UnsupportedError
+            As :meth:`accumulated_residual`, and for another scale.
+        """
+        return accumulated_residual_magnitude(self.rgb_rows(), self._current_track().picture, scale, out=out)
 
     def link(self, past: Frame | None, future: Frame | None) -> None:
         """Remember the pictures of the anchors displayed before and after this frame."""
@@ -237,4 +276,4 @@ def rows(picture: av.VideoFrame) -> NDArray[np.uint8]:
 
 def as_picture(lines: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
     """View rows of RGB bytes as a picture [shape=(H, W, 3), dtype=uint8] without their padding."""
-    return np.lib.stride_tricks.as_strided(lines, (lines.shape[0], width, 3), (lines.strides[0], 3, 1))
+    return lines[:, : 3 * width].reshape(len(lines), width, 3)

@@ -36,25 +36,27 @@ class Track:
     """
 
     def __init__(self, height: int, width: int, *, with_picture: bool) -> None:
-        self.packed: NDArray[np.int32] = np.zeros((height, width), np.int32)
+        self.field: NDArray[np.int16] = np.zeros((height, width, 2), np.int16)
+        self.pairs = as_pairs(self.field, height, width)
         self.picture: NDArray[np.uint8] = np.zeros((height if with_picture else 0, 3 * width), np.uint8)
+        self._moved: NDArray[np.int32] = np.empty(self.pairs.size, np.int32)
+        self._moved_picture: NDArray[np.uint8] = np.empty(self.picture.size, np.uint8)
 
     def start(self, frame: Frame | _Vectors) -> None:
         """Begin a GOP: no displacement; the prediction is the I-frame's own picture."""
-        self.packed[...] = 0
+        self.pairs[...] = 0
         if self.picture.shape[0]:
             assert isinstance(frame, Frame)
             self.picture[...] = frame.rgb_rows()[:, : self.picture.shape[1]]
 
     def copy_from(self, other: Track) -> None:
         """Take over another frame's displacements and prediction."""
-        self.packed[...] = other.packed
+        self.pairs[...] = other.pairs
         self.picture[...] = other.picture
 
-    def follow_past(self, blocks: NDArray[np.void], past: Track) -> None:
-        """Fill from the past anchor and one P-frame's vectors."""
-        self.copy_from(past)
-        self._move(blocks, PAST, past)
+    def follow(self, blocks: NDArray[np.void]) -> None:
+        """Go from the past anchor, which the track holds, to the next one by this one's vectors, in place."""
+        self._move(blocks, PAST, self)
 
     def follow_both(self, blocks: NDArray[np.void], past: Track, future: Track | None) -> None:
         """Fill from both anchors and one B-frame's vectors; ``future`` is None across a GOP's end."""
@@ -63,22 +65,31 @@ class Track:
             self._move(blocks, FUTURE, future)
             from vidprep.codec import _kernels
 
-            _kernels.restore_blocks(blocks, PAST, past.packed, past.picture, self.packed, self.picture)
+            _kernels.restore_blocks(blocks, PAST, past.pairs, past.picture, self.pairs, self.picture)
         self._move(blocks, PAST, past)
 
     def _move(self, blocks: NDArray[np.void], source: int, reference: Track) -> None:
+        # All is read before anything is written, so that the reference may be the track itself.
         from vidprep.codec import _kernels
 
-        _kernels.move_blocks(blocks, source, reference.packed, reference.picture, self.packed, self.picture)
+        of_reference = reference.pairs, reference.picture
+        num_pixels = _kernels.gather_blocks(blocks, source, *of_reference, self._moved, self._moved_picture)
+        if num_pixels > self._moved.size:  # blocks of no encoder: they overlap
+            self._moved = np.empty(num_pixels, np.int32)
+            self._moved_picture = np.empty(3 * num_pixels if self.picture.size else 0, np.uint8)
+            _kernels.gather_blocks(blocks, source, *of_reference, self._moved, self._moved_picture)
+        _kernels.scatter_blocks(blocks, source, self._moved, self._moved_picture, self.pairs, self.picture)
 
-    def motion(self, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
+    def motion(self, out: NDArray[np.int16] | None = None, *, copy: bool = True) -> NDArray[np.int16]:
         """Return the displacements [shape=(H, W, 2), dtype=int16]: x, y, position minus source, pixels."""
-        if out is None:
-            out = np.empty((*self.packed.shape, 2), np.int16)
-        from vidprep.codec import _kernels
-
-        _kernels.unpack(self.packed, as_pairs(out, *self.packed.shape))
-        return out
+        if out is not None:
+            as_pairs(out, *self.pairs.shape)[...] = self.pairs
+            return out
+        if copy:
+            return self.field.copy()
+        view = self.field.view()
+        view.flags.writeable = False
+        return view
 
 
 def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[AnyFrame]:
@@ -112,15 +123,18 @@ def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[
             past, future, between = (Track(frame.height, frame.width, with_picture=with_picture) for _ in range(3))
         assert future is not None
         assert between is not None
-        same_gop = frame.picture_type != "I"
-        if same_gop:
-            future.follow_past(frame.vectors, past)
+        if frame.picture_type == "I":
+            yield from _between(waiting, between, past, None)
+            past.start(frame)
+        elif waiting:
+            future.copy_from(past)
+            future.follow(frame.vectors)
+            yield from _between(waiting, between, past, future)
+            past, future = future, past
         else:
-            future.start(frame)
-        yield from _between(waiting, between, past, future if same_gop else None)
+            past.follow(frame.vectors)
         waiting.clear()
-        yield from _lend(frame, future)
-        past, future = future, past
+        yield from _lend(frame, past)
     if past is not None and between is not None:
         yield from _between(waiting, between, past, None)
 

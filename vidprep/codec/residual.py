@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from vidprep.errors import UnsupportedError
 
+MAGNITUDE_SCALES = (1, 2, 4, 8)
+
 
 def accumulated_residual(
     rgb_rows: NDArray[np.uint8], prediction: NDArray[np.uint8], *, out: NDArray[np.int16] | None = None
@@ -29,7 +31,7 @@ def accumulated_residual(
     out : ndarray, optional
         C-contiguous array to write into [shape=(H, W, 3), dtype=int16].
     """
-    result = _output(prediction, out, np.int16)
+    result = output(out, _picture_shape(prediction), np.int16)
     from vidprep.codec import _kernels
 
     _kernels.subtract(rgb_rows, prediction, result.reshape(prediction.shape))
@@ -43,7 +45,7 @@ def accumulated_residual_uint8(
 
     Parameters and shapes as in :func:`accumulated_residual`; the result is [shape=(H, W, 3), dtype=uint8].
     """
-    result = _output(prediction, out, np.uint8)
+    result = output(out, _picture_shape(prediction), np.uint8)
     from vidprep.codec import _kernels
 
     num_clipped = _kernels.subtract_uint8(rgb_rows, prediction, result.reshape(prediction.shape))
@@ -73,7 +75,7 @@ def cropped_residual(
         C-contiguous array to write into [shape=(h, w, 3), dtype=int16].
     """
     x, y, width, height = crop
-    result = _output(prediction[y : y + height, 3 * x : 3 * (x + width)], out, np.int16)
+    result = output(out, _picture_shape(prediction[y : y + height, 3 * x : 3 * (x + width)]), np.int16)
     from vidprep.codec import _kernels
 
     origin, stride = y * prediction.shape[1] + 3 * x, prediction.shape[1]
@@ -82,11 +84,35 @@ def cropped_residual(
     return result
 
 
-def _output(prediction: NDArray[np.uint8], out: NDArray[Any] | None, dtype: type[np.generic]) -> NDArray[Any]:
-    shape = (prediction.shape[0], prediction.shape[1] // 3, 3)
-    if shape[0] == 0:
+def accumulated_residual_magnitude(
+    rgb_rows: NDArray[np.uint8],
+    prediction: NDArray[np.uint8],
+    scale: int,
+    *,
+    out: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Return the norm over RGB of picture minus prediction, averaged; see ``Frame.accumulated_residual_magnitude``.
+
+    Parameters and shapes as in :func:`accumulated_residual`.
+    """
+    if scale not in MAGNITUDE_SCALES:
+        raise UnsupportedError(
+            f"scale={scale}: must be one of {', '.join(map(str, MAGNITUDE_SCALES))}; resize what one of them gives"
+        )
+    height, width, _ = _picture_shape(prediction)
+    result = output(out, (-(-height // scale), -(-width // scale)), np.float32)
+    squares = np.empty(3 * width, np.uint16)
+    sums, halves = (np.empty(result.shape[1] * scale, np.float32) for _ in range(2))
+    from vidprep.codec import _kernels
+
+    _kernels.average_magnitude(rgb_rows, prediction, squares, sums, halves, result)
+    return result
+
+
+def _picture_shape(prediction: NDArray[np.uint8]) -> tuple[int, int, int]:
+    if prediction.shape[0] == 0:
         raise UnsupportedError('track="motion" carries no picture: residuals need Video.frames(track="residual")')
-    return output(out, shape, dtype)
+    return prediction.shape[0], prediction.shape[1] // 3, 3
 
 
 def output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:

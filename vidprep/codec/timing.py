@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import heapq
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from vidprep.errors import DecodeError
 
 RESOLUTION_SECONDS = 1e-6  # times are stored to the microsecond, and must differ there too
 REORDER_WINDOW = 16  # pictures that any codec may hold back
 Picture = TypeVar("Picture")
+
+
+class _HasTime(Protocol):
+    """What has a timestamp: a picture, or the packet that will be one."""
+
+    @property
+    def pts(self) -> int | None: ...
+
+    @property
+    def time(self) -> float | None: ...
+
+
+Stamped = TypeVar("Stamped", bound=_HasTime)
 
 
 def microseconds(seconds: float) -> int:
@@ -48,6 +62,21 @@ def repair_times(
     while waiting:
         last, repaired = _next_time(waiting, known, last, step_seconds)
         yield last, repaired
+
+
+def with_repaired_times(
+    pictures: Iterator[Stamped], step_seconds: float, window: int
+) -> Iterator[tuple[Stamped, float, bool]]:
+    """Yield pictures with their repaired times, and whether these were changed; see :func:`repair_times`."""
+    waiting: deque[Stamped] = deque()  # not tee, which keeps dozens of pictures alive: more than a cache holds
+
+    def times() -> Iterator[float | None]:
+        for picture in pictures:
+            waiting.append(picture)
+            yield None if picture.pts is None else picture.time
+
+    for time, repaired in repair_times(times(), step_seconds, window):
+        yield waiting.popleft(), time, repaired
 
 
 def _next_time(

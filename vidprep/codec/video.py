@@ -6,10 +6,9 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from itertools import tee
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, TypeVar
+from typing import IO
 
 import av
 from av.container import InputContainer
@@ -30,24 +29,11 @@ from vidprep.codec.packets import PacketLog
 from vidprep.codec.pictures import Numbering
 from vidprep.codec.probe import read_metadata, rotation_of
 from vidprep.codec.single_pass import SinglePass
-from vidprep.codec.timing import RESOLUTION_SECONDS, microseconds, repair_times, zip_exactly
+from vidprep.codec.timing import RESOLUTION_SECONDS, Stamped, microseconds, with_repaired_times, zip_exactly
 from vidprep.codec.wanted import Track, Wanted
 from vidprep.errors import DecodeError
 
 SEEK_MARGIN_SECONDS = 1.0  # containers seek by decoding time, which runs ahead of presentation time
-
-
-class _Stamped(Protocol):
-    """What has a timestamp: a picture, or the packet that will be one."""
-
-    @property
-    def pts(self) -> int | None: ...
-
-    @property
-    def time(self) -> float | None: ...
-
-
-Picture = TypeVar("Picture", bound=_Stamped)
 
 
 class Video:
@@ -238,16 +224,14 @@ class Video:
         with decoding(self.name):
             yield from reading.pictures(container.demux(stream), stream.decode, stream)
 
-    def _timed(self, pictures: Iterator[Picture]) -> Iterator[tuple[Picture, float]]:
+    def _timed(self, pictures: Iterator[Stamped]) -> Iterator[tuple[Stamped, float]]:
         if self.frame_times is not None:
             yield from zip_exactly(pictures, self.frame_times, self.name)
             return
-        pictures, ahead = tee(pictures)
         # A packed bitstream swaps the times of neighbours, and a repaired time stays before the next; more costs cache.
         window = max(2 * self._reorder_depth, 1)
         step = 1 / self.metadata.fps if self.metadata.fps else 0.04
-        raw = (None if picture.pts is None else picture.time for picture in ahead)
-        for picture, (time, repaired) in zip(pictures, repair_times(raw, step, window), strict=False):
+        for picture, time, repaired in with_repaired_times(pictures, step, window):
             self.num_repaired_times += repaired
             yield picture, time
 

@@ -89,7 +89,7 @@ class SinglePass:
             return self._can_parse or not is_b
         # libavcodec exports none for an anchor that it has to be asked for at the end, as streams with B-frames have.
         left_out = self._has_b_frames and picture.pict_type == PictureType.P and exported_vectors(picture) is None
-        return not (is_b or left_out) or check_annotation(picture)
+        return not (is_b or left_out) or check_annotation(picture, strict=self._macroblocks)
 
 
 def refuse_fields(codec: str, picture: av.VideoFrame, name: str, *, is_interlaced: bool) -> None:
@@ -131,11 +131,12 @@ def annotate(packets: Iterable[Packet], parser: MacroblockParser, *, strict: boo
         yield packet
 
 
-def check_annotation(picture: av.VideoFrame) -> bool:
-    """Tell whether a picture's macroblocks can be parsed; if not, take away what it carries."""
+def check_annotation(picture: av.VideoFrame, *, strict: bool) -> bool:
+    """Tell whether a picture's macroblocks can be parsed; if not, and not ``strict``, take away what it carries."""
     try:
-        if isinstance(picture.opaque, CodedVop) and picture.opaque.macroblocks is not None:
-            return True
+        return isinstance(picture.opaque, CodedVop) and picture.opaque.macroblocks is not None
     except DecodeError:
+        if strict:
+            raise
         picture.opaque = None
-    return False
+        return False

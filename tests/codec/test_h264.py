@@ -17,6 +17,7 @@ from reference import BitWriter, busy_frames
 from vidprep.codec.bitstream import BitReader
 from vidprep.codec.h264 import References, _units
 from vidprep.codec.h264_headers import ParameterSets, _read_sequence
+from vidprep.codec.packets import PacketLog
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
@@ -119,9 +120,49 @@ class TestEncodedStreams:
             if sequence["pic_order_cnt_type"] == 0:
                 assert piece.order == unit["pic_order_cnt_lsb"]
             else:
-                assert piece.order == 2 * unit["frame_num"]
+                assert piece.order == unit["frame_num"]
             if unit.get("num_ref_idx_l0_active_minus1", 0) > 0:
                 assert not piece.has_default_references
+
+
+def flv_tags(path: Path, delay_ms: int) -> bytes:
+    """An FLV file without its header, later."""
+    data = bytearray(path.read_bytes()[13:])
+    place = 0
+    while place < len(data):
+        time = int.from_bytes(data[place + 4 : place + 7], "big") + delay_ms
+        data[place + 4 : place + 7] = time.to_bytes(3, "big")
+        place += 15 + int.from_bytes(data[place + 1 : place + 4], "big")
+    return bytes(data)
+
+
+class TestConfigurationChanges:
+    @pytest.mark.parametrize("second", ["b-frames", "refs-4"])
+    def test_in_the_middle_of_a_file(self, tmp_path: Path, second: str) -> None:
+        """FLV: two streams, one behind the other; the second's slices would be misread by the first's parameters."""
+        parts = [tmp_path / f"{i}.flv" for i in range(2)]
+        for path, name in zip(parts, ("refs-1", second), strict=True):
+            write_video(path, busy_frames(12, 64, 64), codec="h264", **ENCODINGS[name])
+        (tmp_path / "a.flv").write_bytes(parts[0].read_bytes() + flv_tags(parts[1], 1000))
+        with av.open(str(tmp_path / "a.flv")) as container:
+            assert any(packet.has_sidedata("new_extradata") for packet in container.demux(video=0))
+        video, exact = Video(tmp_path / "a.flv"), []
+        for _ in video.frames():
+            exact.append(video.motion_exact)
+        assert len(exact) == 24
+        assert exact[0]
+        assert exact[-1] == (second not in INEXACT)
+
+    def test_pictures_of_which_no_header_was_found(self, tmp_path: Path) -> None:
+        """The decoder finds start codes where lengths are announced; then nothing is certain."""
+        write_video(tmp_path / "a.mp4", busy_frames(4, 64, 64), codec="h264", options={"refs": "1"})
+        write_video(tmp_path / "a.h264", busy_frames(4, 64, 64), codec="h264", options={"refs": "1"})
+        context = av.CodecContext.create("h264", "r")
+        context.extradata = packets(tmp_path / "a.mp4")[0]
+        for suffix in (".mp4", ".h264"):
+            log = PacketLog(context)  # type: ignore[arg-type]
+            list(log.watch([av.Packet(data) for data in packets(tmp_path / f"a{suffix}")[1]]))  # type: ignore[misc]
+            assert log.motion_exact == (suffix == ".mp4")
 
 
 class TestDamage:

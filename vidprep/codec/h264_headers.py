@@ -103,9 +103,9 @@ class ParameterSets:
         pictures = self._pictures[reader.unsigned()]
         sequence = self._sequences[pictures.sequence_id]
         is_idr, is_reference = unit[0] & 31 == _IDR, bool(unit[0] & 0x60)
-        is_field, order = _read_place(reader, sequence, pictures, is_idr=is_idr, is_reference=is_reference)
+        is_field, order = _read_place(reader, sequence, pictures, is_idr=is_idr)
         is_redundant = pictures.has_redundant and reader.unsigned() > 0
-        is_default = _read_references(reader, sequence, pictures, kind, is_field=is_field)
+        is_default = _read_references(reader, sequence, pictures, kind)
         if is_default and is_reference:
             is_default = _keeps_neighbours(reader, is_idr=is_idr)
         return Slice(
@@ -146,7 +146,7 @@ def _read_sequence(reader: BitReader) -> tuple[int, Sequence]:
     num_frame_number_bits = reader.unsigned() + 4
     order_kind, num_order_bits, has_order_deltas = _read_order_kind(reader)
     if order_kind == 2:  # display order is decoding order
-        num_order_bits = num_frame_number_bits + 1
+        num_order_bits = num_frame_number_bits
     num_references = reader.unsigned()
     reader.bits(1)  # gaps_in_frame_num_value_allowed_flag
     reader.unsigned()  # width in macroblocks
@@ -214,9 +214,7 @@ def _read_pictures(reader: BitReader) -> tuple[int, Pictures]:
     return pictures_id, Pictures(sequence_id, has_field_order, num_references, is_weighted, bool(reader.bits(1)))
 
 
-def _read_place(
-    reader: BitReader, sequence: Sequence, pictures: Pictures, *, is_idr: bool, is_reference: bool
-) -> tuple[bool, int | None]:
+def _read_place(reader: BitReader, sequence: Sequence, pictures: Pictures, *, is_idr: bool) -> tuple[bool, int | None]:
     """Read from frame_num to the order counts; return whether it is a field, and its place in display order."""
     if sequence.has_separate_planes:
         reader.bits(2)
@@ -226,8 +224,8 @@ def _read_place(
         reader.bits(1)
     if is_idr:
         reader.unsigned()
-    if sequence.order_kind == 2:  # section 8.2.1.3
-        return is_field, 2 * frame_number - (not is_reference)
+    if sequence.order_kind == 2:
+        return is_field, frame_number
     order = reader.bits(sequence.num_order_bits) if sequence.order_kind == 0 else None
     if sequence.order_kind == 0 or sequence.has_order_deltas:
         for _ in range(sequence.order_kind + (pictures.has_field_order and not is_field)):
@@ -235,7 +233,7 @@ def _read_place(
     return is_field, order
 
 
-def _read_references(reader: BitReader, sequence: Sequence, pictures: Pictures, kind: str, *, is_field: bool) -> bool:
+def _read_references(reader: BitReader, sequence: Sequence, pictures: Pictures, kind: str) -> bool:
     """Read up to the marking of pictures; return whether each list holds one reference, the default order's first."""
     if kind == "I":
         return True
@@ -248,7 +246,7 @@ def _read_references(reader: BitReader, sequence: Sequence, pictures: Pictures, 
     for _ in range(num_lists):
         if reader.bits(1) and not (kind == "P" and _puts_last_first(reader)):
             return False
-    if is_field or max(counts) > 1:
+    if max(counts) > 1:
         return False
     if pictures.is_weighted[kind]:
         _skip_weights(reader, sequence, num_lists)

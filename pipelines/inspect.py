@@ -15,7 +15,7 @@ import numpy as np
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.transcode import Recipe, transcode
 from vidprep.codec.video import VECTOR_CODECS, Video
-from vidprep.errors import DecodeError, TranscodeError, UsageError
+from vidprep.errors import DecodeError, TranscodeError, UnsupportedError, UsageError
 from vidprep.modalities import spectrogram
 from vidprep.pipelines.inspect_cells import cell_size, shrink, shrink_field
 from vidprep.pipelines.inspect_draw import Panel, Shot, Sound, draw_sheet
@@ -140,12 +140,8 @@ def _container_facts(known: VideoMetadata) -> Facts:
 @contextmanager
 def _stream(source: Video) -> Iterator[tuple[Video, str]]:
     """Yield what the vectors are read from: the file if it has them and stands upright, else a transcoded copy."""
-    known = source.metadata
-    if known.codec not in VECTOR_CODECS:
-        reason = f"{known.codec} has no motion vectors that can be read"
-    elif known.rotation_degrees:
-        reason = "it is stored rotated"
-    else:
+    reason = _obstacle(source)
+    if reason is None:
         yield source, "as it is"
         return
     recipe = Recipe()
@@ -155,6 +151,19 @@ def _stream(source: Video) -> Iterator[tuple[Video, str]]:
         raise TranscodeError(f"{tempfile.gettempdir()}: {error.strerror}; free some space, or set TMPDIR") from error
     with stream:
         yield stream, f"transcoded to {recipe.codec} {recipe.size}, GOP {recipe.gop}, because {reason}"
+
+
+def _obstacle(source: Video) -> str | None:
+    known = source.metadata
+    if known.codec not in VECTOR_CODECS:
+        return f"{known.codec} has no motion vectors that can be read"
+    if known.rotation_degrees:
+        return "it is stored rotated"
+    try:
+        next(source.frames())
+    except UnsupportedError:
+        return "it is interlaced, or its size changes"
+    return None
 
 
 def _survey(stream: Video) -> tuple[Survey, list[float]]:

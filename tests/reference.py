@@ -205,6 +205,31 @@ def _grid(block: Blocks, height: int, width: int) -> NDArray[np.int64]:
     return np.stack([y[inside], x[inside]])
 
 
+# Bits
+
+
+class BitWriter:
+    """Writes what BitReader reads."""
+
+    def __init__(self) -> None:
+        self.digits = ""
+
+    def bits(self, value: int, count: int) -> None:
+        self.digits += f"{value:0{count}b}" if count else ""
+
+    def unsigned(self, value: int) -> None:
+        code = f"{value + 1:b}"
+        self.digits += "0" * (len(code) - 1) + code
+
+    def signed(self, value: int) -> None:
+        self.unsigned(2 * value - 1 if value > 0 else -2 * value)
+
+    def data(self) -> bytes:
+        digits = self.digits + "1"  # rbsp_trailing_bits
+        digits += "0" * (-len(digits) % 8)
+        return int(digits, 2).to_bytes(len(digits) // 8, "big")
+
+
 # Content
 
 

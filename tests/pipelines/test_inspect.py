@@ -451,7 +451,7 @@ def test_no_more_frames_are_decoded_than_needed(clips: Path, monkeypatch: pytest
 
     monkeypatch.setattr(Video, "frames", counted)
     last = int(panel_of(clips / "left/plain.avi", 3).shots[-1].caption.split()[0])
-    assert Counter(seen) == {"none": 14, "residual": last + 1}
+    assert Counter(seen) == {"none": 1 + 14, "residual": last + 1}  # one tells whether the vectors can be read at all
     assert last < 13
 
 

@@ -29,8 +29,6 @@ class VideoMetadata:
         The container's claim; it may be wrong.
     has_audio : bool
         Whether there is an audio stream that can be decoded.
-    motion_exact : bool
-        Whether the headers promise vectors that can only mean one picture; see :attr:`Video.motion_exact`.
     """
 
     codec: str
@@ -45,4 +43,3 @@ class VideoMetadata:
     container_start_seconds: float
     duration_seconds: float | None
     has_audio: bool
-    motion_exact: bool

@@ -7,7 +7,6 @@ from fractions import Fraction
 import av
 from av.container import InputContainer
 
-from vidprep.codec.bitstream import h264_motion_exact
 from vidprep.codec.container import decoding
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.pictures import seconds_of
@@ -19,9 +18,8 @@ def read_metadata(container: InputContainer, stream: av.VideoStream, rotation_de
     context = stream.codec_context
     rate = stream.average_rate or stream.guessed_rate
     aspect = stream.sample_aspect_ratio
-    codec = context.codec.canonical_name  # a decoder's own name may differ: libdav1d, flv, msmpeg4
     return VideoMetadata(
-        codec=codec,
+        codec=context.codec.canonical_name,  # a decoder's own name may differ: libdav1d, flv, msmpeg4
         container=container.format.name,
         pixel_format=context.pix_fmt or "unknown",
         width=context.width,
@@ -34,7 +32,6 @@ def read_metadata(container: InputContainer, stream: av.VideoStream, rotation_de
         duration_seconds=seconds_of(stream.duration, stream.time_base)
         or seconds_of(container.duration, Fraction(1, av.time_base)),
         has_audio=any(audio.codec_context is not None for audio in container.streams.audio),
-        motion_exact=codec != "h264" or h264_motion_exact(context.extradata or b""),
     )
 
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from vidprep.errors import DecodeError
 
-_RESOLUTION_SECONDS = 1e-6  # times are stored to the microsecond, and must differ there too
+RESOLUTION_SECONDS = 1e-6  # times are stored to the microsecond, and must differ there too
 REORDER_WINDOW = 16  # pictures that any codec may hold back
 Picture = TypeVar("Picture")
 
@@ -55,14 +55,14 @@ def _next_time(
 ) -> tuple[float, bool]:
     own = waiting.pop(0)
     time = heapq.heappop(known) if own is not None else None
-    if time is None or (last is not None and time <= last + _RESOLUTION_SECONDS):
+    if time is None or (last is not None and time <= last + RESOLUTION_SECONDS):
         time = 0.0 if last is None else last + min([step_seconds, *_halves(last, known)])
     return time, time != own
 
 
 def _halves(last: float, known: list[float]) -> list[float]:
     halves = ((later - last) / 2 for later in known)
-    return [half for half in halves if half > _RESOLUTION_SECONDS]
+    return [half for half in halves if half > RESOLUTION_SECONDS]
 
 
 def zip_exactly(pictures: Iterator[Picture], times: Sequence[float], name: str) -> Iterator[tuple[Picture, float]]:

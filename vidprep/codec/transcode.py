@@ -166,29 +166,26 @@ def transcode(
     _check(video, recipe, width, height)
     with (
         ExitStack() as until_open,
-        _scratch(folder) as decoded,
         _scratch(folder) as kept,
         _scratch(folder) as messages,
     ):
         stream = until_open.enter_context(tempfile.TemporaryFile(dir=folder))
-        pipes = (decoded.fileno(), kept.fileno())
         bounds = _bounds(video, start_seconds, end_seconds)
-        command = _command(video, recipe, (width, height), pipes, bounds)
+        command = _command(video, recipe, (width, height), kept.fileno(), bounds)
         result = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=messages, pass_fds=pipes, check=False
+            command, stdin=subprocess.DEVNULL, stdout=stream, stderr=messages, pass_fds=(kept.fileno(),), check=False
         )
         if result.returncode:
             raise _error(video.name, result.returncode, _read(messages))
         frame_times = _parse_times(_read(kept), video.metadata.fps)
-        num_dropped_frames = sum(_is_wanted(pts, bounds) for pts in _parse_pts(_read(decoded))) - len(frame_times)
         if not frame_times:
-            reason = "no I-frame could be decoded" if num_dropped_frames else "no frame lies in the wanted time"
-            raise DecodeError(f"num_frames=0 of {video.name}: {reason}; check start and end, or get the file anew")
+            next(video.frames(vectors=False, start_seconds=start_seconds, end_seconds=end_seconds))  # or says why not
+            raise DecodeError(f"num_frames=0 of {video.name}: no frame lies in the wanted time; check start and end")
         encoded = Video(
             stream,
             container_format=_FORMATS[recipe.codec],
             frame_times=frame_times,
-            num_dropped_frames=num_dropped_frames,
+            num_dropped_frames=_num_dropped(video, start_seconds),
         )
         until_open.pop_all()  # from here on the returned Video closes it
     return encoded
@@ -210,7 +207,7 @@ def _check(video: Video, recipe: Recipe, width: int, height: int) -> None:
         )
 
 
-def _command(video: Video, recipe: Recipe, size: tuple[int, int], pipes: tuple[int, int], bounds: _Bounds) -> list[str]:
+def _command(video: Video, recipe: Recipe, size: tuple[int, int], pipe: int, bounds: _Bounds) -> list[str]:
     start, end = bounds
     source: dict[str, object] = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS, "threads": 1}
     if video.metadata.codec == "mjpeg":
@@ -229,11 +226,10 @@ def _command(video: Video, recipe: Recipe, size: tuple[int, int], pipes: tuple[i
     # printed before that, as ffmpeg's decoder repaired them.
     since_i_frame = "st(0,ld(0)+eq(pict_type,I));gt(ld(0),0)"
     graph = (
-        pictures.filter("metadata", mode="add", key="decoded", value=1)
-        .filter("metadata", mode="print", file=f"pipe:{pipes[0]}")
+        pictures.filter("metadata", mode="add", key="kept", value=1)
         .filter("select", f"{since_i_frame}*gte(pts,{start})" if start is not None else since_i_frame)
         .filter("select", f"lt(pts,{end})" if end is not None else "1")
-        .filter("metadata", mode="print", file=f"pipe:{pipes[1]}")
+        .filter("metadata", mode="print", file=f"pipe:{pipe}")
         .filter("scale", size[0], size[1], out_color_matrix="bt601", out_range="tv")
         .filter("setsar", "1/1")
         .filter("settb", "1/25")
@@ -270,11 +266,13 @@ def _bounds(video: Video, start: float | None, end: float | None) -> _Bounds:
     )
 
 
-def _is_wanted(pts: int | None, bounds: _Bounds) -> bool:
-    start, end = bounds
-    if pts is None:
-        return start is None and end is None
-    return (start is None or start <= pts) and (end is None or pts < end)
+def _num_dropped(video: Video, start: float | None) -> int:
+    """Count the wanted frames before the first I-frame, those too that a decoder keeps to itself."""
+    try:
+        next(video.frames(vectors=False, start_seconds=start))
+    except DecodeError:  # damaged in a way that ffmpeg passes over
+        return 0
+    return video.num_dropped_frames
 
 
 def _parse_pts(printed: str) -> list[int | None]:

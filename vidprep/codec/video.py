@@ -27,9 +27,10 @@ from vidprep.codec.container import (
 from vidprep.codec.frame import Frame
 from vidprep.codec.metadata import VideoMetadata
 from vidprep.codec.motion import track_frames
+from vidprep.codec.packets import PacketLog
 from vidprep.codec.pictures import Numbering, decode, set_up
 from vidprep.codec.probe import read_metadata, rotation_of
-from vidprep.codec.timing import microseconds, repair_times, zip_exactly
+from vidprep.codec.timing import RESOLUTION_SECONDS, microseconds, repair_times, zip_exactly
 from vidprep.errors import DecodeError, UnsupportedError
 
 VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
@@ -58,6 +59,17 @@ class Video:
     ------
     DecodeError
         If the source can't be opened or holds no video.
+
+    Attributes
+    ----------
+    motion_exact : bool
+        Whether the exported vectors are those of the stream, as far as it has been read. False for interlaced
+        pictures; for H.264 whose vectors may mean one of several pictures; for MPEG-4 Part 2 with B-frames, for which
+        libavcodec exports zeros, or with global motion (S-pictures).
+    num_dropped_frames : int
+        Frames displayed before the first I-frame, whether the decoder gave them or kept them to itself.
+    num_repaired_times : int
+        Frames whose time was missing or did not increase.
     """
 
     def __init__(
@@ -73,7 +85,7 @@ class Video:
         self.frame_times = frame_times
         self._num_dropped_before = self.num_dropped_frames = num_dropped_frames
         self.num_repaired_times = 0
-        self._has_lost_vectors = False
+        self.motion_exact = True
         self.metadata = self._probe()
 
     def __enter__(self) -> Video:
@@ -93,21 +105,6 @@ class Video:
     def name(self) -> str:
         """What messages call it."""
         return str(self.source) if isinstance(self.source, Path) else "stream"
-
-    @property
-    def motion_exact(self) -> bool:
-        """Whether the exported vectors are those of the stream, as far as it has been read.
-
-        False for H.264 with several reference frames, whose vectors don't say which one they mean, for interlaced
-        pictures, whose vectors may be those of one field, and for MPEG-4 Part 2 with B-frames, for which libavcodec
-        exports zeros, or with global motion (S-pictures). H.264 streams that don't refer to each of their P-pictures
-        are not recognised.
-        """
-        return self.metadata.motion_exact and not self._has_lost_vectors
-
-    def _loses_vectors(self, picture: av.VideoFrame) -> bool:
-        of_mpeg4 = self.metadata.codec == "mpeg4" and picture.pict_type in (PictureType.B, PictureType.S)
-        return of_mpeg4 or picture.interlaced_frame
 
     def frames(
         self,
@@ -140,7 +137,8 @@ class Video:
         DecodeError
             If the stream is damaged, or holds no I-frame.
         UnsupportedError
-            If vectors are wanted and the codec exports none, or the picture's size changes.
+            If vectors are wanted and the codec exports none, or a picture is interlaced; or if the picture's size
+            changes.
         """
         vectors = vectors or track != "none"
         if vectors and self.metadata.codec not in VECTOR_CODECS:
@@ -171,18 +169,21 @@ class Video:
     def _frames(self, vectors: bool, start: float | None, end: float | None) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
         with self._container() as container:
-            numbering = Numbering()
-            last = None
-            for picture, time in self._timed(self._pictures(container, vectors, start)):
+            stream = video_stream(container, self.name)
+            numbering, log = Numbering(), PacketLog(stream.codec_context)
+            last, num_before = None, 0
+            for picture, time in self._timed(self._pictures(container, stream, log, vectors, start)):
                 frame = numbering.frame(picture, time)
                 if frame is None:
-                    self.num_dropped_frames += 1
+                    num_before += 1
                     continue
+                if last is None:
+                    self.num_dropped_frames += self._num_before(picture, log, start, num_before)
                 past_end = end is not None and microseconds(time - self.metadata.start_seconds) >= microseconds(end)
                 if past_end and last != "B":
                     break
                 last = frame.picture_type
-                self._has_lost_vectors |= self._loses_vectors(picture)
+                self._check(frame, picture, log, vectors)
                 yield frame
             if last is None:
                 limit, cure = "", "the file is damaged or cut"
@@ -190,13 +191,36 @@ class Video:
                     limit, cure = f" before end_seconds={end}", "check start and end, or get the file anew"
                 raise DecodeError(f"num_frames=0 in {self.name}: no I-frame could be decoded{limit}; {cure}")
 
-    def _pictures(self, container: InputContainer, vectors: bool, start: float | None) -> Iterator[av.VideoFrame]:
-        stream = video_stream(container, self.name)
+    def _check(self, frame: Frame, picture: av.VideoFrame, log: PacketLog, vectors: bool) -> None:
+        codec = self.metadata.codec
+        # H.264's decoder tells how a picture should be shown; for the others that is how it was coded, ...
+        is_interlaced = log.has_fields if codec == "h264" else picture.interlaced_frame
+        if codec == "mpeg2video" and vectors:  # ... but for fields within progressive frames: half a macroblock each
+            is_interlaced |= bool((frame.vectors["h"] != frame.vectors["w"]).any())
+        if vectors and is_interlaced:
+            raise UnsupportedError(
+                f"interlaced=true at pts_seconds={picture.time} in {self.name}: vectors of fields can't be told from "
+                "those of frames; transcode it (--codec mpeg4), or leave out motion and residual"
+            )
+        of_mpeg4 = codec == "mpeg4" and picture.pict_type in (PictureType.B, PictureType.S)
+        self.motion_exact &= log.motion_exact and not (of_mpeg4 or is_interlaced)
+
+    def _num_before(self, first: av.VideoFrame, log: PacketLog, start: float | None, num_pictures: int) -> int:
+        """Count the wanted frames before the first: by the packets, since decoders skip some pictures in silence."""
+        times = log.take_times()
+        if first.pts is None:
+            return num_pictures
+        begin = -math.inf if start is None else start + self.metadata.start_seconds - RESOLUTION_SECONDS
+        return sum(begin <= time < first.time - RESOLUTION_SECONDS for time in times)
+
+    def _pictures(
+        self, container: InputContainer, stream: av.VideoStream, log: PacketLog, vectors: bool, start: float | None
+    ) -> Iterator[av.VideoFrame]:
         set_up(stream.codec_context, vectors=vectors)
-        if start:
+        if start and start > _SEEK_MARGIN_SECONDS:  # else a seek could only pass over frames before the first I-frame
             seek(container, start + self.metadata.start_seconds - _SEEK_MARGIN_SECONDS)
         with decoding(self.name):
-            yield from decode(container.demux(stream), stream.decode, self.name)
+            yield from decode(log.watch(container.demux(stream)), stream.decode, self.name)
 
     def _timed(self, pictures: Iterator[av.VideoFrame]) -> Iterator[tuple[av.VideoFrame, float]]:
         if self.frame_times is not None:

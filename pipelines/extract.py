@@ -218,6 +218,7 @@ class _Run:
 
     def _add_up(self) -> Summary:
         summary = self.summary
+        stores_motion = not {"motion", "residual"}.isdisjoint(self.job.modalities)
         for shard in self.plan.shards:
             entry = self.index.shards[shard.name]
             summary.num_done += entry.num_samples
@@ -226,7 +227,8 @@ class _Run:
             summary.num_shards += entry.num_samples > 0
             statuses = load_statuses(self.out, shard.name)
             summary.failed += [status for status in statuses if status.error is not None]
-            summary.num_inexact += sum(not status.facts.get("motion_exact", True) for status in statuses)
+            if stores_motion:
+                summary.num_inexact += sum(not status.facts.get("motion_exact", True) for status in statuses)
         return summary
 
 

@@ -176,7 +176,7 @@ def _show_summary(summary: Summary) -> None:
     if summary.num_inexact:
         click.echo(
             f"warning: motion_exact=false for {summary.num_inexact} videos: their vectors may refer to several "
-            "pictures (H.264), or B-frames lack them (MPEG-4); --codec mpeg4 makes them exact",
+            "pictures (H.264), lack B-frames or stand for global motion (MPEG-4); --codec mpeg4 makes them exact",
             err=True,
         )
     if summary.failed:

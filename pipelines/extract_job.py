@@ -38,9 +38,9 @@ class Job:
     spool: Path
     classes: tuple[str, ...]
     recipe: Recipe | None
-    layout: str
     modalities: tuple[str, ...]
     settings: Settings
     selection: Selection
+    layout: str = "decoded"
     keep_damaged: bool = False
     description: dict[str, Any] = field(default_factory=dict)

@@ -134,7 +134,10 @@ class TestCoded:
         assert (modality.coded, modality.track) == (True, "none")
 
     def test_what_is_clipped_is_counted(self, tmp_path: Path) -> None:
-        frames = [np.full((32, 48, 3), 255 * (k % 2), np.uint8) for k in range(4)]
+        """Halves that swap black and white at once: what moves nowhere is coded as it changes."""
+        frames = [np.full((32, 96, 3), 255 * (k % 2), np.uint8) for k in range(4)]
+        for k, frame in enumerate(frames):
+            frame[:, ::2] = 255 * ((k + 1) % 2)
         write_video(tmp_path / "v.avi", frames, gop=4, quantiser=1)
         modality = residual.Residual(Settings(residual_form="coded", residual_format="png"))
         clipped = 0

@@ -18,6 +18,8 @@ from vidprep.shards.writer import ShardWriter
 
 RECIPE: dict[str, Any] = {
     "modalities": ["rgb", "motion", "residual", "spectrogram", "pyramid"],
+    "layout": "decoded",
+    "residual_form": "accumulated",
     "residual_format": "png",
     "levels": [24, 16],
 }

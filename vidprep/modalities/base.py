@@ -24,20 +24,20 @@ class Settings:
 
     Attributes
     ----------
-    residual_form : {"accumulated", "coded", "magnitude"}
-        RGB against the warped I-picture, luma against the codec's own prediction, or the norm of the first at a
-        quarter of the size.
     residual_format : {"jpeg", "png"}
         JPEG 95 4:4:4 (a training approximation) or PNG (exact but clipped).
     spectrogram_recipe : {"mel", "tbn"}
     levels : tuple of int
         Short sides of the pyramid's levels in pixels.
+    residual_form : {"accumulated", "coded", "magnitude"}
+        RGB against the warped I-picture, luma against the codec's own prediction, or the norm of the first at a
+        quarter of the size.
     """
 
-    residual_form: str = "accumulated"
     residual_format: str = "jpeg"
     spectrogram_recipe: str = "mel"
     levels: tuple[int, ...] = (112,)
+    residual_form: str = "accumulated"
 
     def __post_init__(self) -> None:
         if self.residual_form not in ("accumulated", "coded", "magnitude"):

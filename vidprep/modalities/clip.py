@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,9 @@ def read_clip(
     modalities : sequence of str
         ``"rgb"`` [shape=(T, h, w, 3), dtype=uint8]; ``"motion"`` [shape=(T, h, w, 2), dtype=int16], x and y, pixels;
         ``"accumulated_motion"``, likewise, towards the I-frame; ``"residual"`` [shape=(T, h, w, 3), dtype=int16],
-        accumulated. A sample in the bitstream layout gives all of them exactly; in the decoded layout pictures and
-        residuals are what was stored.
+        accumulated; ``"coded_residual"`` [shape=(T, h, w, 1), dtype=int16], of MPEG-4 Part 2;
+        ``"residual_magnitude"`` [shape=(T, H/4, W/4, 1), dtype=float32], which can't be cropped. A sample in the
+        bitstream layout gives all of them exactly; in the decoded layout pictures and residuals are what was stored.
     crop : tuple of int, optional
         x, y, width and height in pixels.
 
@@ -57,6 +59,8 @@ def read_clip(
     num_frames = len(facts["frame_indices"])
     if not 0 <= start < stop <= num_frames:
         raise UsageError(f"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames={num_frames}")
+    if crop is not None and "residual_magnitude" in modalities:
+        raise UsageError(f"crop={crop}: residual_magnitude comes whole, at a smaller size; leave the crop out")
     if is_packed(entries):
         return read_packed(entries, facts, modalities, start=start, stop=stop, crop=crop)
     x, y, width, height = Cropper(crop, facts["width"], facts["height"]).crop
@@ -70,9 +74,12 @@ def _read_rgb(entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int
 
 
 def _read_residual(
-    entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int
-) -> list[NDArray[np.int16]]:
-    return [residual.decode(data) for data in _stored(entries, "residual", start, stop)]
+    form: str, entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int
+) -> list[NDArray[Any]]:
+    stored = facts.get("residual", {}).get("form", form)
+    if stored != form:
+        raise ShardError(f"residual_form={stored}: the sample holds no {form} one; extract with --residual-form {form}")
+    return [residual.FORMS[form].restore(images.decode(data)) for data in _stored(entries, "residual", start, stop)]
 
 
 def _read_motion(entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int) -> NDArray[np.int16]:
@@ -115,5 +122,5 @@ _READERS: dict[str, Callable[..., Iterable[NDArray[Any]]]] = {
     "rgb": _read_rgb,
     "motion": _read_motion,
     "accumulated_motion": _read_accumulated_motion,
-    "residual": _read_residual,
+    **{form.kind: partial(_read_residual, name) for name, form in residual.FORMS.items()},
 }

@@ -96,9 +96,6 @@ def read_packed(
     indices = facts["frame_indices"][start:stop]
     if not indices:
         raise UsageError(f"start={start}, stop={stop}: no such frames; the sample has {len(facts['frame_indices'])}")
-    unscaled = [kind for kind in kinds if _KINDS[kind].scale > 1]
-    if crop is not None and unscaled:
-        raise UsageError(f"crop={crop}: {unscaled[0]} comes whole, at a smaller size; leave the crop out")
     video = open_packed(entries, facts)
     arrays: dict[str, NDArray[Any]] = {}
     # The coded residual's arithmetic is the standard's, which may be off by a level from that of the other arrays.

@@ -256,7 +256,7 @@ def _always(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> set[str]:
 def _packet_faults(sample: Sample, facts: Mapping[str, Any]) -> Iterator[str]:
     """Check the packet table: one picture for each frame, packets one behind the other to the stream's end."""
     packets = facts["packets"]
-    end = packets["num_header_bytes"]
+    end = packets["offsets"][0] and packets["num_header_bytes"]  # the first packet may bring the headers itself
     for offset, size in zip(packets["offsets"], packets["sizes"], strict=True):
         if offset != end or size < 0:
             yield f"packets: offset={offset}, size={size}: the packet before ends at {end}"

@@ -110,7 +110,7 @@ STREAMS = {
     "b2-packets": Stream({"ps": "100", "mbd": "bits"}, num_b_frames=2),
     "b2-packets-still": Stream({"ps": "40", "flags": "+mv4"}, num_b_frames=2, quantiser=6, frames=still_frames),
     "b1-odd": Stream({"flags": "+mv4"}, num_b_frames=1, width=97, height=61),
-    "b2-variable": Stream({"qmin": "2", "qmax": "31", "lumi_mask": "0.3", "dark_mask": "0.3"}, num_b_frames=2),
+    "b2-variable": Stream({"qmin": "2", "qmax": "31", "mbd": "rd", "mpv_flags": "+qp_rd"}, num_b_frames=2),
     "4mv": Stream({"flags": "+mv4", "mbd": "rd"}),
     "4mv-packets": Stream({"flags": "+mv4", "mbd": "rd", "ps": "150"}),
     "4mv-packets-b2": Stream(

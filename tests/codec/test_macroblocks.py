@@ -1,16 +1,21 @@
 """Macroblocks: vectors against libavcodec's export, patterns and B-vectors against the pictures that they predict."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
-from mpeg4_streams import STREAMS, predicted
+from mpeg4_streams import STREAMS, Stream, predicted
 from numpy.typing import NDArray
-from reference import Decoded, decode
+from reference import Decoded, busy_frames, decode
+from test_mpeg4 import packets_of
 
 from vidprep.codec.frame import Frame, exported_vectors
+from vidprep.codec.mpeg4 import has_vol, read_vol
 from vidprep.codec.video import Video
+from vidprep.codec.writer import write_video
+from vidprep.errors import DecodeError, UnsupportedError
 
 REAL = {
     "UCF101/ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi": 164,
@@ -169,23 +174,28 @@ class TestPictures:
 
 
 def exported_quantisers(path: Path) -> list[NDArray[np.int64]]:
-    """Each macroblock's quantiser as libavcodec exports it, in display order."""
+    """Each macroblock's quantiser as libavcodec exports it, in display order; none for what it keeps to the end."""
     tables = []
     with av.open(str(path)) as container:
         context = container.streams.video[0].codec_context
         context.thread_count = 1
         context.options = {"export_side_data": "venc_params"}
         for picture in container.decode(video=0):
-            data = bytes(picture.side_data["VIDEO_ENC_PARAMS"])
-            num_blocks = int.from_bytes(data[:4], "little")
-            offset, size = (int.from_bytes(data[8 * i : 8 * i + 8], "little") for i in (1, 2))
-            base = int.from_bytes(data[28:32], "little", signed=True)
-            deltas = [
-                int.from_bytes(data[at + 16 : at + 20], "little", signed=True)
-                for at in range(offset, offset + num_blocks * size, size)
-            ]
-            tables.append(np.array(deltas) + base)
+            found = picture.side_data.get("VIDEO_ENC_PARAMS")
+            blocks = [] if found is None else [found.block_params(i) for i in range(found.nb_blocks)]
+            tables.append(np.array([(found.qp + block.delta_qp) // 2 for block in blocks], np.int64))  # twice as many
     return tables
+
+
+def test_quantisers(stream: Path) -> None:
+    num_compared, values = 0, set[int]()
+    for frame, expected in zip(parsed(stream), exported_quantisers(stream), strict=True):
+        if frame.macroblocks is not None and len(expected):
+            assert np.array_equal(frame.macroblocks["quantiser"].ravel(), expected), frame
+            num_compared += 1
+            values |= set(expected.tolist())
+    assert num_compared >= 15
+    assert len(values) > 3 or "variable" not in stream.name
 
 
 def test_b_blocks_are_those_of_libavcodec(stream: Path) -> None:
@@ -196,3 +206,86 @@ def test_b_blocks_are_those_of_libavcodec(stream: Path) -> None:
             for name in ("source", "w", "h", "dst_x", "dst_y", "motion_scale"):
                 assert np.array_equal(frame.vectors[name], exported[name])
             assert not exported["motion_x"].any()
+
+
+def as_raw(path: Path, folder: Path, change: Callable[[int, bytes], bytes]) -> Path:
+    """Write a stream's packets, changed, into a raw file; the first has the headers."""
+    extradata, packets = packets_of(path)
+    packets[0] = packets[0] if has_vol(packets[0]) else extradata + packets[0]
+    raw = folder / "raw.m4v"
+    raw.write_bytes(b"".join(change(i, packet) for i, packet in enumerate(packets)))
+    return raw
+
+
+class TestVideo:
+    def test_last_anchor_has_vectors(self, tmp_path: Path) -> None:
+        """libavcodec exports none for the picture that it keeps until the stream's end."""
+        video = Video(STREAMS["b1"].write(tmp_path, "a"))
+        last = list(video.frames())[-1]
+        assert last.picture_type == "P"
+        assert exported_vectors(last._picture) is None
+        assert (abs(last.vectors["motion_x"]) > 0).any()
+        assert video.motion_exact
+
+    def test_nothing_is_parsed_unasked(self, tmp_path: Path) -> None:
+        for name, options in (("plain", {}), ("b2", {"vectors": False})):
+            for frame in Video(STREAMS[name].write(tmp_path, name, 6)).frames(**options):
+                assert frame.coded is frame.vop is frame.macroblocks is None
+
+    def test_what_a_frame_knows(self, tmp_path: Path) -> None:
+        for frame in Video(STREAMS["b2"].write(tmp_path, "a")).frames(vectors=False, macroblocks=True):
+            assert frame.vop is not None
+            assert frame.vop.picture_type == frame.picture_type
+            assert (frame.macroblocks is None) == (frame.picture_type == "I")
+
+    def test_a_stream_that_denies_its_b_frames(self, tmp_path: Path) -> None:
+        """Its pictures come out of order, and their vectors are known to be lost; asked for, they are parsed."""
+
+        def deny(i: int, packet: bytes) -> bytes:
+            place = packet.find(b"\0\0\1\x20") + 7
+            return packet if i else packet[:place] + bytes([packet[place] | 0x80]) + packet[place + 1 :]
+
+        path = as_raw(STREAMS["b2"].write(tmp_path, "a"), tmp_path, deny)
+        extradata, _ = packets_of(path)
+        assert read_vol(extradata).low_delay
+        video = Video(path)
+        between = [frame for frame in video.frames() if frame.picture_type == "B"]
+        assert between
+        assert not any(frame.vectors["motion_x"].any() for frame in between)
+        assert not video.motion_exact
+
+    def test_a_vop_that_cannot_be_parsed(self, tmp_path: Path) -> None:
+        """Its B-frames keep libavcodec's zeros, and the stream says so; those before it are right."""
+
+        def add_junk(i: int, packet: bytes) -> bytes:
+            """The first XviDs didn't end their VOPs properly, so that libavcodec doesn't mind."""
+            start = packet.find(b"\0\0\1\xb6")
+            return packet + b"\x17" if i == 9 else packet[:start] + b"\0\0\1\xb2XviD0001" * (i == 0) + packet[start:]
+
+        junk = as_raw(STREAMS["b1"].write(tmp_path, "a"), tmp_path, add_junk)
+        video = Video(junk)
+        assert video.motion_exact
+        moves = [frame.vectors["motion_x"].any() for frame in video.frames() if frame.picture_type == "B"]
+        assert moves[:3] == [True] * 3
+        assert moves.count(False) == 1
+        assert not video.motion_exact
+        with pytest.raises(DecodeError, match=r"position=\d+ of \d+ bits.*--codec mpeg4"):
+            for frame in Video(junk).frames(macroblocks=True):
+                assert frame.macroblocks is None or frame.macroblocks.size
+
+    def test_macroblocks_are_refused(self, tmp_path: Path) -> None:
+        write_video(tmp_path / "a.mkv", busy_frames(3), codec="mpeg2video")
+        with pytest.raises(UnsupportedError, match=r"codec=mpeg2video.*--codec mpeg4"):
+            next(Video(tmp_path / "a.mkv").frames(macroblocks=True))
+        path = Stream({"data_partitioning": "1"}).write(tmp_path, "b")
+        with pytest.raises(UnsupportedError, match=r"data partitioning.*--codec mpeg4"):
+            next(Video(path).frames(macroblocks=True))
+
+    def test_from_the_middle(self, tmp_path: Path) -> None:
+        """After a seek the vectors are those of a whole reading."""
+        path = STREAMS["b2"].write(tmp_path, "a", 80)
+        whole = {round(frame.pts_seconds, 3): frame for frame in Video(path).frames()}
+        part = list(Video(path).frames(start_seconds=2.5))
+        assert 3 < len(part) < 60
+        for frame in part:
+            assert np.array_equal(frame.vectors, whole[round(frame.pts_seconds, 3)].vectors), frame

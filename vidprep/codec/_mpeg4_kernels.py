@@ -147,6 +147,7 @@ def parse_p(data: Any, header: Header, macroblocks: Any) -> tuple[int, int]:
                 macroblocks[number].first = 1
                 if packet != number:
                     return number, INVALID
+                position = skip_stuffing(data, position)
         if position >= 0:
             position, quantiser = parse_p_macroblock(data, position, quantiser, header, macroblocks, number, first)
         if position < 0 or position > header.end:

@@ -91,14 +91,15 @@ def annotate(
             yield packet
 
 
-def check_annotation(picture: av.VideoFrame) -> bool:
-    """Tell whether a picture's macroblocks can be parsed; if not, take away what it carries."""
+def check_annotation(picture: av.VideoFrame, *, strict: bool) -> bool:
+    """Tell whether a picture's macroblocks can be parsed; if not, and not ``strict``, take away what it carries."""
     try:
-        if isinstance(picture.opaque, CodedVop) and picture.opaque.macroblocks is not None:
-            return True
+        return isinstance(picture.opaque, CodedVop) and picture.opaque.macroblocks is not None
     except DecodeError:
+        if strict:
+            raise
         picture.opaque = None
-    return False
+        return False
 
 
 def picture_letter(picture: av.VideoFrame) -> str:

@@ -111,7 +111,7 @@ class Video:
         """
         return self.metadata.motion_exact and not self._has_lost_vectors
 
-    def _loses_vectors(self, picture: av.VideoFrame, vectors: bool) -> bool:
+    def _loses_vectors(self, picture: av.VideoFrame, vectors: bool, macroblocks: bool) -> bool:
         """Tell whether a picture's vectors are not the stream's; with ``vectors`` unset, none are looked at."""
         if picture.interlaced_frame or self.metadata.codec != "mpeg4":
             return picture.interlaced_frame
@@ -119,8 +119,9 @@ class Video:
             return picture.pict_type == PictureType.S or (picture.pict_type == PictureType.B and not self._can_parse)
         # libavcodec exports none for an anchor that it has to be asked for at the end, as streams with B-frames have.
         left_out = self._reorder_depth > 0 and picture.pict_type == PictureType.P and exported_vectors(picture) is None
-        needs_parsing = left_out or picture.pict_type == PictureType.B
-        return picture.pict_type == PictureType.S or (needs_parsing and not check_annotation(picture))
+        if left_out or picture.pict_type == PictureType.B:
+            return not check_annotation(picture, strict=macroblocks)
+        return picture.pict_type == PictureType.S
 
     def frames(
         self,
@@ -215,7 +216,7 @@ class Video:
                 if past_end and last != "B":
                     break
                 last = frame.picture_type
-                self._has_lost_vectors |= self._loses_vectors(picture, vectors)
+                self._has_lost_vectors |= self._loses_vectors(picture, vectors, macroblocks)
                 yield frame
             if last is None:
                 limit, cure = "", "the file is damaged or cut"

@@ -18,9 +18,6 @@ from vidprep.errors import UnsupportedError
 if TYPE_CHECKING:
     import av
 
-CODED_RESIDUAL_CODECS = frozenset({"mpeg4"})
-"""Codecs whose coded residual can be had exactly."""
-
 
 class Anchors(NamedTuple):
     """The decoded pictures that a frame may refer to: of the I- or P-frames displayed before and after it."""
@@ -29,11 +26,16 @@ class Anchors(NamedTuple):
     future: av.VideoFrame | None
 
 
-def why_not_coded(codec: str) -> str:
-    """Return why the coded residual of a codec can't be had."""
-    if codec in ("h264", "hevc"):
-        return "its loop filter changes the sum of prediction and residual"
-    return "its prediction is not computed here"
+def check_codec(codec: str) -> None:
+    """Raise UnsupportedError if the coded residual of a codec can't be had exactly."""
+    if codec == "mpeg4":
+        return
+    has_filter = codec in ("h264", "hevc")
+    reason = "its loop filter changes their sum" if has_filter else "its prediction is not computed here"
+    raise UnsupportedError(
+        f"codec={codec}: prediction and coded residual can be had of MPEG-4 Part 2 alone, {reason}; transcode it "
+        "(--codec mpeg4)"
+    )
 
 
 def predict_plane(picture: av.VideoFrame, coded: CodedVop, anchors: Anchors, plane: int) -> NDArray[np.uint8]:

@@ -17,7 +17,7 @@ from av.video.frame import PictureType
 
 from vidprep.codec.anchors import link_anchors
 from vidprep.codec.audio import Audio, cut_audio, decode_audio
-from vidprep.codec.coded import CODED_RESIDUAL_CODECS, why_not_coded
+from vidprep.codec.coded import check_codec
 from vidprep.codec.container import (
     decoding,
     has_index,
@@ -164,11 +164,8 @@ class Video:
             If vectors are wanted and the codec exports none, or the picture's size changes; if macroblocks are wanted
             and the codec is not MPEG-4 Part 2, or uses tools of it that are not known here.
         """
-        if coded and self.metadata.codec not in CODED_RESIDUAL_CODECS:
-            raise UnsupportedError(
-                f"codec={self.metadata.codec}: the coded residual is for MPEG-4 Part 2, "
-                f"{why_not_coded(self.metadata.codec)}; transcode it (--codec mpeg4)"
-            )
+        if coded:
+            check_codec(self.metadata.codec)
         vectors = vectors or track != "none"
         if vectors and self.metadata.codec not in VECTOR_CODECS:
             raise UnsupportedError(

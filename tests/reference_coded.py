@@ -12,6 +12,11 @@ Macroblock = np.void
 HALF_WEIGHTS = (-1, 3, -6, 20, 20, -6, 3, -1)  # of 32, section 7.6.2.2
 QUARTER_TO_HALF = (0, 1, 1, 1)  # chroma of one vector, in quarters of a sample: table 7-9
 SIXTEENTH_TO_HALF = (0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2, 2)  # chroma of four vectors: table 7-10
+INTER_WEIGHTS = np.array([  # the matrix of inter macroblocks, where a stream has none of its own: section 6.3.3
+    [16, 17, 18, 19, 20, 21, 22, 23], [17, 18, 19, 20, 21, 22, 23, 24], [18, 19, 20, 21, 22, 23, 24, 25],
+    [19, 20, 21, 22, 23, 24, 26, 27], [20, 21, 22, 23, 25, 26, 27, 28], [21, 22, 23, 24, 26, 27, 28, 30],
+    [22, 23, 24, 26, 27, 28, 30, 31], [23, 24, 25, 27, 28, 30, 31, 33],
+])  # fmt: skip
 
 
 def area(plane: Plane, x: int, y: int, size: int) -> Plane:
@@ -144,17 +149,33 @@ def whole_blocks(plane: NDArray[np.generic]) -> NDArray[np.generic]:
     return plane[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8).swapaxes(1, 2)
 
 
-def level_errors(blocks: NDArray[np.int16], quantiser: NDArray[np.int64]) -> NDArray[np.float64]:
+def level_errors(
+    blocks: NDArray[np.int16], quantiser: NDArray[np.int64], has_matrix: bool = False
+) -> NDArray[np.float64]:
     """Return how far blocks of a residual are from the nearest that can be coded [shape=(N,)]: at most, of a sample.
 
-    A coefficient is 0 or ``quantiser * (2 * level + 1)``, less 1 if the quantiser is even (section 7.4.4.2, second
-    method); an inverse transform and rounding make the residual of it (annex A). Noise is far from all of them.
+    A coefficient is 0 or stands for a level (section 7.4.4.1 or 7.4.4.2); an inverse transform and rounding make the
+    residual of it (annex A). Noise is far from all that levels can make.
     """
     n, k = np.mgrid[:8, :8]
     cosines = np.sqrt(np.where(k == 0, 1, 2) / 8) * np.cos((2 * n + 1) * k * np.pi / 16)
     coefficients = cosines.T @ blocks @ cosines
-    q = quantiser[:, None, None]
+    dequantise = with_matrix if has_matrix else without_matrix
+    nearest = dequantise(coefficients, quantiser[:, None, None])
+    return np.abs(np.rint(cosines @ nearest @ cosines.T) - blocks).max((1, 2))
+
+
+def without_matrix(coefficients: NDArray[np.float64], q: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the nearest of 0 and ``q * (2 * level + 1)``, less 1 if the quantiser is even (section 7.4.4.2)."""
     is_even = (q + 1) % 2
     level = np.maximum(np.rint((np.abs(coefficients) + is_even - q) / (2 * q)), 0)
-    nearest = np.where(level > 0, np.sign(coefficients) * (q * (2 * level + 1) - is_even), 0)
-    return np.abs(np.rint(cosines @ nearest @ cosines.T) - blocks).max((1, 2))
+    return np.where(level > 0, np.sign(coefficients) * (q * (2 * level + 1) - is_even), 0)
+
+
+def with_matrix(coefficients: NDArray[np.float64], q: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the nearest of 0 and ``(2 * level + 1) * weight * q / 16``, and mismatch control (section 7.4.4.1)."""
+    weight = INTER_WEIGHTS * q
+    level = np.maximum(np.rint((16 * np.abs(coefficients) / weight - 1) / 2), 0)
+    nearest = np.where(level > 0, np.sign(coefficients) * ((2 * level + 1) * weight // 16), 0).astype(np.int64)
+    nearest[:, 7, 7] ^= (nearest.sum((1, 2)) % 2 == 0).astype(np.int64)  # the sum is made odd
+    return nearest.astype(np.float64)

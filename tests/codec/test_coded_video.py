@@ -1,6 +1,7 @@
 """``Video.frames(coded=True)``: what it gives, what it refuses, and what it finds in real clips."""
 
 import csv
+import re
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -53,7 +54,7 @@ def check_sum(frames: list[Frame], pictures: list[NDArray[np.uint8]]) -> None:
         np.testing.assert_array_equal(frame.prediction() + frame.coded_residual(), luma)
 
 
-def check_levels(frames: list[Frame]) -> int:
+def check_levels(frames: list[Frame], has_matrix: bool = False) -> int:
     """Check that coded blocks of luma are made of levels; return how many there were."""
     num_blocks = 0
     for frame in frames:
@@ -66,7 +67,7 @@ def check_levels(frames: list[Frame]) -> int:
         chosen = coded_blocks(macroblocks, 0)[place] & of_blocks(macroblocks["intra"] == 0, 0)[place]
         chosen &= ~((luma == 0) | (luma == 255)).any((2, 3))
         quantiser = of_blocks(macroblocks["quantiser"].astype(np.int64), 0)[place][chosen]
-        errors = level_errors(blocks[chosen], quantiser)
+        errors = level_errors(blocks[chosen], quantiser, has_matrix)
         assert (errors[quantiser > 1] <= 1).all()
         num_blocks += int(chosen.sum())
     return num_blocks
@@ -226,10 +227,23 @@ class TestEncoders:
         assert ("B" in {frame.picture_type for frame in frames}) == name.endswith("-b")
         assert all(share > 0.05 for share in check_frames(frames).values())
         check_sum(frames, decode_exactly(path))
-        if "matrices" not in name:
-            assert check_levels(frames) > 500
+        assert check_levels(frames, "matrices" in name) > 500
         quantisers = np.unique([f.macroblocks["quantiser"] for f in frames if f.macroblocks is not None])
         assert (len(quantisers) > 3) == name.startswith("adaptive")
+
+
+def bare_layer(match: re.Match[bytes]) -> bytes:
+    """Take the type and control parameters out of libxvid's video object layer, and keep its length."""
+    bits = "".join(f"{byte:08b}" for byte in match[0])
+    assert bits[1:9] == "00000001"  # type
+    assert bits[9:14] == "01111"  # no version, extended aspect ratio
+    assert bits[30] == "1"  # control parameters: chroma format, low delay, no buffer model
+    assert bits[34] == "0"
+    bits = bits[:8] + "0" + bits[9:30] + "0" + bits[35:]
+    stuffing = len(bits) - len(bits.rstrip("1"))
+    bits = bits[: len(bits) - stuffing - 1]
+    padded = bits + "0" + "1" * (7 - len(bits) % 8)
+    return int(padded, 2).to_bytes(len(padded) // 8).ljust(len(match[0]), b"\0")
 
 
 class TestOldEncoders:
@@ -263,12 +277,35 @@ class TestOldEncoders:
         with pytest.raises(error):
             check_levels(frames)
 
+    def test_nameless_divx(self, tmp_path: Path) -> None:
+        """DivX 4 is known by its tag, and by a layer that states little."""
+        source, path = tmp_path / "a.mkv", tmp_path / "b.avi"
+        write_video(source, busy_frames(26, 50, 46), codec="ffv1")
+        encode_by_command(source, path, *XVID, "-qscale:v", "8", "-flags", "+mv4", "-tag:v", "DIVX")
+        data = path.read_bytes().replace(b"XviD", b"None")
+        path.write_bytes(re.sub(rb"(?<=\x00\x00\x01\x20).*?(?=\x00\x00\x01)", bare_layer, data, flags=re.DOTALL))
+        frames = coded_frames(path)
+        assert frames[0].coded is not None
+        assert frames[0].coded.builds.has_bare_layer
+        assert frames[0].coded.builds.ends_at_size
+        assert check_frames(frames)["P"] > 0.05
+        assert check_levels(frames) > 100
+        for frame in frames:
+            assert frame.coded is not None
+            frame.coded.builds = Builds()
+        with pytest.raises((AssertionError, UnsupportedError)):
+            check_levels(frames)
+
     @pytest.mark.parametrize(
         ("builds", "is_old"),
         [
             (Builds(), False),
             (Builds("FMP4"), False),
             (Builds("xvid"), True),
+            (Builds("DIVX"), False),
+            (Builds("divx", has_bare_layer=True), True),
+            (Builds("FMP4", has_bare_layer=True), False),
+            (Builds("DIVX", has_bare_layer=True, lavc_build=4753), False),
             (Builds("XVID", lavc_build=4753), False),
             (Builds("XVID", xvid_build=50), False),
             (Builds(xvid_build=12), True),

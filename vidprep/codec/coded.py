@@ -18,9 +18,6 @@ from vidprep.errors import UnsupportedError
 if TYPE_CHECKING:
     import av
 
-CODED_RESIDUAL_CODECS = frozenset({"mpeg4"})
-"""Codecs whose coded residual can be had exactly."""
-
 
 class Anchors(NamedTuple):
     """The decoded pictures that a frame may refer to: of the I- or P-frames displayed before and after it."""
@@ -29,17 +26,20 @@ class Anchors(NamedTuple):
     future: av.VideoFrame | None
 
 
-def why_not_coded(codec: str) -> str:
-    """Return why the coded residual of a codec can't be had."""
-    if codec in ("h264", "hevc"):
-        return "its loop filter changes the sum of prediction and residual"
-    return "its prediction is not computed here"
+def check_codec(codec: str) -> None:
+    """Raise UnsupportedError if the coded residual of a codec can't be had exactly."""
+    if codec == "mpeg4":
+        return
+    has_filter = codec in ("h264", "hevc")
+    reason = "its loop filter changes their sum" if has_filter else "its prediction is not computed here"
+    raise UnsupportedError(
+        f"codec={codec}: prediction and coded residual can be had of MPEG-4 Part 2 alone, {reason}; transcode it "
+        "(--codec mpeg4)"
+    )
 
 
-def coded_residual(
-    picture: av.VideoFrame, coded: CodedVop, anchors: Anchors, plane: int, out: NDArray[np.int16]
-) -> None:
-    """Write one plane minus its prediction into ``out`` [shape=(H, W), dtype=int16, range -255 to 255].
+def predict_plane(picture: av.VideoFrame, coded: CodedVop, anchors: Anchors, plane: int) -> NDArray[np.uint8]:
+    """Return the codec's prediction of one plane, whole macroblocks [shape=(>= H, >= W), dtype=uint8].
 
     Parameters
     ----------
@@ -63,18 +63,35 @@ def coded_residual(
     pictures = (picture, *_references(macroblocks, picture, anchors))
     from vidprep.codec import _coded_kernels
 
-    num_rows = macroblocks.shape[0] * (8 if plane else 16)
-    scratch = np.empty(_coded_kernels.NUM_SCRATCH_BYTES, np.uint8)
+    num_rows, num_columns = macroblocks.shape
     size = (picture.height, picture.width)
-    ends = size if coded.builds.ends_at_size else (16 * macroblocks.shape[0], 16 * macroblocks.shape[1])
+    ends = size if coded.builds.ends_at_size else (16 * num_rows, 16 * num_columns)
     rules = (int(coded.vol.quarter_sample), coded.vop.rounding_type, *size, *ends)
-    shown, past, future = (plane_lines(each, plane, num_rows) for each in pictures)
-    fault = _coded_kernels.coded_residual(macroblocks, rules, plane, shown, past, future, scratch, out)
+    block = 8 if plane else 16
+    shown, past, future = (plane_lines(each, plane, block * num_rows) for each in pictures)
+    scratch = np.empty(_coded_kernels.NUM_SCRATCH_BYTES, np.uint8)
+    prediction = np.empty((block * num_rows, block * num_columns), np.uint8)
+    _coded_kernels.predict(macroblocks, rules, plane > 0, past, future, scratch, prediction)
+    fault = _coded_kernels.find_fault(macroblocks, plane, shown, prediction)
     if fault >= 0:
         raise UnsupportedError(
             f"macroblock={fault} at pts_seconds={picture.time}: a block that is not coded must equal its prediction, "
             "and this one doesn't; libavcodec makes up for faults of old encoders, transcode the video (--codec mpeg4)"
         )
+    return prediction
+
+
+def coded_residual(
+    picture: av.VideoFrame, coded: CodedVop, anchors: Anchors, plane: int, out: NDArray[np.int16]
+) -> None:
+    """Write one plane minus its prediction into ``out`` [shape=(H, W), dtype=int16, range -255 to 255].
+
+    Parameters and errors as in :func:`predict_plane`.
+    """
+    prediction = predict_plane(picture, coded, anchors, plane)
+    from vidprep.codec import _kernels
+
+    _kernels.subtract(plane_lines(picture, plane, out.shape[0]), prediction, out)
 
 
 def plane_lines(picture: av.VideoFrame, plane: int, num_rows: int) -> NDArray[np.uint8]:

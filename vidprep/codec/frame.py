@@ -10,7 +10,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from vidprep.codec.blocks import BLOCK_DTYPE, NO_BLOCKS, dense_motion
-from vidprep.codec.coded import Anchors, coded_residual, plane_lines
+from vidprep.codec.coded import Anchors, coded_residual, predict_plane
 from vidprep.codec.macroblocks import CodedVop
 from vidprep.codec.residual import (
     accumulated_residual,
@@ -224,7 +224,9 @@ class Frame:
         UnsupportedError
             If the frame is not of ``Video.frames(coded=True)``, or an uncoded block differs from its prediction.
         """
-        return self._coded_plane(0, output(out, (self.height, self.width), np.int16))
+        out = output(out, (self.height, self.width), np.int16)
+        coded_residual(self._picture, *self._references(), 0, out)
+        return out
 
     def coded_residual_chroma(self, *, out: NDArray[np.int16] | None = None) -> NDArray[np.int16]:
         """Return the coded residual of Cb and Cr [shape=(2, ceil(H / 2), ceil(W / 2)), dtype=int16, -255 to 255].
@@ -233,7 +235,7 @@ class Frame:
         """
         out = output(out, (2, (self.height + 1) // 2, (self.width + 1) // 2), np.int16)
         for i in range(2):
-            self._coded_plane(1 + i, out[i])
+            coded_residual(self._picture, *self._references(), 1 + i, out[i])
         return out
 
     def prediction(self) -> NDArray[np.uint8]:
@@ -241,16 +243,15 @@ class Frame:
 
         128 in intra macroblocks; errors as in :meth:`coded_residual`.
         """
-        residual = self.coded_residual()
-        return (plane_lines(self._picture, 0, self.height)[:, : self.width] - residual).astype(np.uint8)
+        prediction = predict_plane(self._picture, *self._references(), 0)
+        return np.ascontiguousarray(prediction[: self.height, : self.width])
 
-    def _coded_plane(self, plane: int, out: NDArray[np.int16]) -> NDArray[np.int16]:
+    def _references(self) -> tuple[CodedVop, Anchors]:
         if self._anchors is None or self.coded is None:
             raise UnsupportedError(
                 f"index={self.index}: the coded residual needs a frame's references; use Video.frames(coded=True)"
             )
-        coded_residual(self._picture, self.coded, self._anchors, plane, out)
-        return out
+        return self.coded, self._anchors
 
     def _current_track(self) -> Track:
         if self.track is None:

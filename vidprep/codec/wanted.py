@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vidprep.codec.anchors import link_anchors
-from vidprep.codec.coded import CODED_RESIDUAL_CODECS, why_not_coded
+from vidprep.codec.coded import check_codec
 from vidprep.codec.frame import Frame
 from vidprep.codec.motion import track_frames
 from vidprep.errors import UnsupportedError
@@ -39,11 +39,8 @@ class Wanted:
 
     def check(self, codec: str) -> None:
         """Raise UnsupportedError if a codec can't give it."""
-        if self.coded and codec not in CODED_RESIDUAL_CODECS:
-            raise UnsupportedError(
-                f"codec={codec}: the coded residual is for MPEG-4 Part 2, {why_not_coded(codec)}; transcode it "
-                "(--codec mpeg4)"
-            )
+        if self.coded:
+            check_codec(codec)
         if self.needs_vectors and codec not in VECTOR_CODECS:
             raise UnsupportedError(
                 f"codec={codec}: its decoder exports no motion vectors (those of {', '.join(sorted(VECTOR_CODECS))} "

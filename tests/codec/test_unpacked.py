@@ -1,6 +1,7 @@
 """Random access: any frames of a packed stream equal those of one sequential pass, bit for bit."""
 
 import random
+import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packing import PACKABLE, REAL, differing, facts_of, place, tracked_values, unpack, values, write_stream
+from packing import PACKABLE, REAL, differing, facts_of, ffmpeg, place, tracked_values, unpack, values, write_stream
 from reference import busy_frames
 
 from vidprep.codec import decoders
@@ -151,6 +152,43 @@ class TestStreams:
         for frames in pending:
             list(frames)
         assert len(decoders._idle) == decoders._MAX_IDLE
+
+
+class TestSources:
+    @pytest.mark.parametrize("codec", ["mpeg4", "h264"])
+    def test_transcoded(self, tmp_path: Path, codec: str) -> None:
+        """As extraction hands them over: raw streams without times of their own."""
+        with transcode(Video(write_stream("mpeg4-b", tmp_path)), Recipe(codec, "96x80", 8)) as source:
+            stream = pack(source)
+            expected = [tracked_values(frame) for frame in source.frames(track="residual")]
+        assert len(stream.entry_points) == 4
+        for start in range(0, len(expected), 3):
+            frames = unpack(stream).frames(start, min(start + 5, len(expected)), track="residual")
+            assert differing([tracked_values(frame) for frame in frames], expected[start : start + 5]) == []
+
+    def test_colours_that_only_the_container_states(self, tmp_path: Path) -> None:
+        path, tagged = tmp_path / "plain.mp4", tmp_path / "tagged.mp4"
+        write_video(path, busy_frames(6))
+        colours = [f"-{name}" for name in ("colorspace", "color_primaries", "color_trc")]
+        ffmpeg("-i", path, "-c", "copy", *(word for name in colours for word in (name, "bt709")), tagged)
+        plain, expected = (np.stack([f.rgb() for f in Video(p).frames(vectors=False)]) for p in (path, tagged))
+        assert not np.array_equal(plain, expected)
+        video = unpack(pack(Video(tagged)))
+        np.testing.assert_array_equal(video.rgb(), expected)
+        np.testing.assert_array_equal(video.rgb(crop=(5, 3, 20, 10)), expected[:, 3:13, 5:25])
+
+    def test_memory_stays_level(self, opened: Callable[[str], Opened]) -> None:
+        """Crops are views of pictures that libswscale is lent; all of them are given back."""
+        _, video, _ = opened("mpeg4")
+
+        def grown(num_clips: int) -> int:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            for _ in range(num_clips):
+                video.rgb(0, 12, crop=(5, 3, 20, 10))
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+
+        grown(20)
+        assert grown(200) < 5_000  # kilobytes; a leak of every picture would be 27,000
 
 
 class TestThreads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
+from operator import add
 from typing import Any
 
 from vidprep.errors import ShardError
@@ -87,15 +88,15 @@ class PacketTable:
         _require(
             lengths == 3 * [num_packets], f"num_packets={num_packets}, {lengths}", "must be the same in all columns"
         )
-        _require(all(type(n) is int for n in (*self.offsets, *self.sizes)), "offsets, sizes", "must be whole numbers")
+        _require({*map(type, self.offsets), *map(type, self.sizes)} == {int}, "offsets, sizes", "must be whole numbers")
         _require(min(self.sizes) > 0 and min(self.offsets) >= 0, "offsets, sizes", "must not be negative")
-        end = max(offset + size for offset, size in zip(self.offsets, self.sizes, strict=True))
+        end = max(map(add, self.offsets, self.sizes))
         _require(end <= num_bytes, f"end={end}", f"the stream has {num_bytes} bytes")
         _require(0 <= self.num_header_bytes <= num_bytes, f"num_header_bytes={self.num_header_bytes}", "too many")
         frames = sorted(self._packet_of_frame)
         complete = frames == list(range(num_frames)) and self.frame_of_packet.count(None) == num_packets - num_frames
         _require(complete, f"num_frames={num_frames}", "each frame must be in one packet")
-        letters = "".join(self._packet_types[self._packet_of_frame[frame]] for frame in frames)
+        letters = "".join(map(self._packet_types.__getitem__, map(self._packet_of_frame.__getitem__, frames)))
         _require(letters == self.picture_types, "picture_types", "frames and packets must have the same")
         _require(len(self.pts_seconds) == num_frames, f"num_times={len(self.pts_seconds)}", f"must be {num_frames}")
         entries = self._entries == sorted(set(self._entries)) and self._entry_frames == sorted(self._entry_frames)

@@ -408,6 +408,7 @@ SAMPLE_FAULTS = [
     (with_facts(labels=[2]), r"json: labels=\[2\], the plan says \[1\]"),
     (with_facts(recipe={}), r"json: recipe=\{\}, the plan says"),
     (with_facts(num_frames=5), "json: num_frames=5, and another number of picture types or times"),
+    (with_facts(num_frames=10**30), "json: num_frames=10{30}, and another number of picture types or times"),
     (with_facts(picture_types="IPP"), "json: num_frames=4, and another number of picture types or times"),
     (with_facts(pts_seconds=[0.0]), "json: num_frames=4, and another number of picture types or times"),
     (with_facts(frame_indices=[0, 2]), "json: frame_indices, 2 of 4 frames; the status row says 3"),

@@ -13,7 +13,7 @@ from vidprep.codec.frame import Frame
 from vidprep.codec.video import Video
 from vidprep.errors import ShardError, UsageError
 
-MAX_SIDE = 16384  # libavcodec decodes no larger picture of any codec here
+MAX_PIXELS = 1 << 25  # of one picture, 8192x4096: a larger size in a json is damage
 Entry = tuple[str, bytes]
 """Name of a file in a sample, without the key, and its bytes."""
 
@@ -117,9 +117,10 @@ def stored_shape(facts: Mapping[str, Any]) -> tuple[int, int, int] | None:
     if not {"frame_indices", "height", "width"} <= facts.keys():
         return None
     height, width = facts["height"], facts["width"]
-    for name, side in (("height", height), ("width", width)):
-        if type(side) is not int or not 1 <= side <= MAX_SIDE:
-            raise ShardError(f"{name}={side}: must be 1 to {MAX_SIDE} pixels; run vidprep verify, or extract anew")
+    if type(height) is not int or type(width) is not int or min(height, width) < 1 or height * width > MAX_PIXELS:
+        raise ShardError(
+            f"size={width}x{height}: must be 1 to {MAX_PIXELS} pixels; run vidprep verify, or extract anew"
+        )
     return len(facts["frame_indices"]), height, width
 
 

@@ -217,7 +217,7 @@ def _fact_faults(
     num_frames, stored = facts["num_frames"], facts["frame_indices"]
     if not num_frames == len(facts["picture_types"]) == len(facts["pts_seconds"]):
         yield f"json: num_frames={num_frames}, and another number of picture types or times"
-    if len(stored) != status.num_frames or stored != sorted(set(stored) & set(range(num_frames))):
+    if len(stored) != status.num_frames or stored != sorted({i for i in stored if 0 <= i < num_frames}):
         yield f"json: frame_indices, {len(stored)} of {num_frames} frames; the status row says {status.num_frames}"
     for name in ("labels", "has_audio", "motion_exact", "decode_errors"):
         if facts[name] != status.facts.get(name):

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.errors import ShardError, UsageError
-from vidprep.modalities import images, motion, spectrogram
-from vidprep.pipelines.inspect_cells import cell_size, shrink, shrink_field
+from vidprep.modalities import spectrogram
+from vidprep.pipelines.inspect_arrays import accumulated, residual_of, rgb_of, vectors_of
+from vidprep.pipelines.inspect_cells import cell_size, shrink_field
 from vidprep.pipelines.inspect_draw import Panel, Shot, Sound
 from vidprep.pipelines.inspect_survey import Facts, Survey, choose_frames, exactness, sizes
 from vidprep.shards.index import load_index, load_statuses
@@ -146,16 +147,16 @@ def _inspect_sample(sample: Sample, num_frames: int, box: int) -> tuple[Facts, P
 
 def _read_sample(sample: Sample, known: Mapping[str, Any], num_frames: int, box: int) -> tuple[Facts, Panel]:
     entries, types, stored = sample.entries, known["picture_types"], known["frame_indices"]
-    blocks = motion.decode(entries["motion.npz"]) if "motion.npz" in entries else None
+    blocks = vectors_of(entries, known)
     cell = cell_size(known["width"], known["height"], box)
     times = [time - known["video_start_seconds"] for time in known["pts_seconds"]]
     shots = [
         Shot(
             caption=f"{stored[i]}   {types[stored[i]]}   {times[stored[i]]:.2f} s",
             seconds=times[stored[i]],
-            rgb=_picture(entries, _rgb_name(entries), i, cell),
-            motion=None if blocks is None else shrink_field(_accumulated(blocks, known, stored[i]), cell),
-            residual=_picture(entries, "residual", i, cell),
+            rgb=rgb_of(entries, known, i, cell),
+            motion=None if blocks is None else shrink_field(accumulated(blocks, known, stored[i]), cell),
+            residual=residual_of(entries, known, i, cell, has_vectors=blocks is not None),
         )
         for i in choose_frames(types, num_frames, stored)
     ]
@@ -211,30 +212,6 @@ def _part(known: Mapping[str, Any]) -> str:
     if start is None and end is None:
         return _WHOLE
     return f"{start or 0:g} s to {'the end' if end is None else f'{end:g} s'}"
-
-
-def _rgb_name(entries: Mapping[str, bytes]) -> str:
-    """Return ``rgb``, or the largest level of the pyramid where the frames themselves were not stored."""
-    names = {name.partition(".")[0] for name in entries if name.startswith("rgb")}
-    return max(names, key=lambda name: int(name[3:] or 1 << 30), default="rgb")
-
-
-def _picture(entries: Mapping[str, bytes], name: str, position: int, cell: tuple[int, int]) -> NDArray[np.uint8] | None:
-    found = (data for entry, data in entries.items() if entry.startswith(f"{name}.{position:06d}."))
-    data = next(found, None)
-    return None if data is None else shrink(images.decode(data), cell)
-
-
-def _accumulated(blocks: Sequence[NDArray[np.void]], known: Mapping[str, Any], index: int) -> NDArray[np.int16]:
-    """Return one frame's accumulated motion [shape=(H, W, 2), dtype=int16], from its own GOP alone."""
-    types = known["picture_types"]
-    start = types.rindex("I", 0, index + 1)
-    end = index + 1
-    while end < len(types) and types[end - 1] == "B" and types[end] != "I":
-        end += 1  # a B-frame builds on the anchor displayed after it
-    part = slice(start, end)
-    fields = motion.accumulated(blocks[part], types[part], known["height"], known["width"])
-    return np.asarray(fields[index - start])
 
 
 def _sounds(entries: Mapping[str, bytes], known: Mapping[str, Any]) -> list[Sound]:

@@ -55,7 +55,7 @@ def packed_sample(path: Path, step: int = STEP) -> Sample:
         "frame_indices": list(range(0, len(stream.pts_seconds), step)),
         "width": stream.width,
         "height": stream.height,
-        "pyramid": {"levels": {"32": [40, 32], "16": [20, 16]}},
+        "recipe": {"levels": [32, 16], "residual_form": "accumulated"},
     }
     return {stream.entry: stream.data}, facts
 
@@ -90,7 +90,7 @@ def test_the_stream_gives_exact_arrays(samples: Samples, name: str, crop: tuple[
     _, packed, exact = samples(name)
     x, y, width, height = crop or (0, 0, packed[1]["width"], packed[1]["height"])
     for start, stop in ((0, 7), (2, 4), (5, 7), (6, 7)):
-        arrays = read_clip(*packed, start, stop, crop=crop)
+        arrays = read_clip(*packed, start, stop, KINDS, crop=crop)
         assert list(arrays) == list(KINDS)
         for kind, array in arrays.items():
             assert array.dtype == exact[kind].dtype
@@ -105,7 +105,7 @@ def test_stored_arrays(samples: Samples, name: str, crop: tuple[int, int, int, i
     (entries, facts), _, exact = samples(name)
     x, y, width, height = crop or (0, 0, facts["width"], facts["height"])
     for start, stop in ((0, 7), (2, 4), (5, 7), (6, 7)):
-        arrays = read_clip(entries, facts, start, stop, crop=crop)
+        arrays = read_clip(entries, facts, start, stop, KINDS, crop=crop)
         part = slice(start, stop), slice(y, y + height), slice(x, x + width)
         np.testing.assert_array_equal(arrays["motion"], exact["motion"][part])
         np.testing.assert_array_equal(arrays["accumulated_motion"], exact["accumulated_motion"][part])

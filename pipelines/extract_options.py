@@ -44,6 +44,11 @@ class Options:
             raise UsageError(f"layout={self.layout}: must be one of {', '.join(LAYOUTS)}")
         if self.codec == "copy" and (self.size is not None or self.gop is not None):
             raise UsageError("codec=copy keeps the stream's size and GOP: leave out --size and --gop, or transcode")
+        if (self.codec, self.layout, self.decode_errors) == ("copy", "bitstream", "keep"):
+            raise UsageError(
+                "decode_errors=keep: packing a stream as it is decodes nothing, so no error can be counted; leave out "
+                "--decode-errors, --layout bitstream or --codec copy"
+            )
         if self.segment_seconds is not None and not 0.1 <= self.segment_seconds <= 300:
             raise UsageError(f"segment={self.segment_seconds}: must be between 0.1 and 300 seconds")
         if self.shard_bytes < 1:

@@ -17,7 +17,7 @@ from runs import command, contents, vidprep, wait_until, write_clip, write_datas
 
 from vidprep.codec.transcode import transcode
 from vidprep.codec.video import Video
-from vidprep.errors import UsageError
+from vidprep.errors import DecodeError, UsageError
 from vidprep.modalities import MODALITIES, pyramid, residual, rgb
 from vidprep.modalities.base import Settings
 from vidprep.modalities.clip import read_clip
@@ -229,6 +229,21 @@ class TestCopy:
         assert result.returncode == 1
         assert "flv1" in result.stderr
         assert "--codec mpeg4" in result.stderr
+
+    def test_errors_that_nobody_decodes_cannot_be_counted(self) -> None:
+        with pytest.raises(UsageError, match="decode_errors=keep: packing a stream as it is decodes nothing"):
+            Options(layout="bitstream", codec="copy", decode_errors="keep")
+
+    def test_damage_shows_when_it_is_read(self, tmp_path: Path) -> None:
+        path = write_clip(tmp_path / "in" / "v.avi", num_frames=14, gop=7)
+        data = bytearray(path.read_bytes())
+        place = len(data) // 2
+        data[place : place + 64] = bytes(64)
+        path.write_bytes(data)
+        extract(tmp_path / "in", tmp_path / "out", replace(OPTIONS, codec="copy", size=None, gop=None))
+        sample = only(tmp_path / "out")
+        with pytest.raises(DecodeError, match=r"frame=\d+ of v%2Eavi"):
+            read_clip(sample.entries, sample.facts, 0, 14)
 
     def test_a_cut_file_fails_alone(self, tmp_path: Path) -> None:
         whole = write_clip(tmp_path / "in" / "whole.mp4", num_frames=14)

@@ -11,7 +11,7 @@ import av
 from av.video.codeccontext import VideoCodecContext
 
 from vidprep.codec.container import decoding
-from vidprep.codec.macroblocks import MacroblockParser, can_parse
+from vidprep.codec.macroblocks import MacroblockParser, needs_parsing
 from vidprep.codec.pictures import set_up
 from vidprep.codec.single_pass import annotate
 from vidprep.codec.table import PacketTable
@@ -64,7 +64,7 @@ class Decoder:
                 yield _packet(table, data, number, with_head=number == packets[0])
 
         chosen = each()
-        if needs_parsing(table, data, wanted):
+        if must_parse(table, data, wanted):
             parser = MacroblockParser(bytes(data[: table.num_header_bytes]))
             chosen = annotate(chosen, parser, strict=True)
         try:
@@ -80,12 +80,12 @@ class Decoder:
         self._context.flush_buffers()
 
 
-def needs_parsing(table: PacketTable, data: memoryview, wanted: Wanted) -> bool:
-    """Tell whether the bitstream must be parsed: libavcodec exports no vectors of MPEG-4's B-frames."""
+def must_parse(table: PacketTable, data: memoryview, wanted: Wanted) -> bool:
+    """Tell whether the bitstream must be parsed for what is wanted."""
     if wanted.needs_macroblocks:
         return True
-    lacks_vectors = table.codec == "mpeg4" and "B" in table.picture_types and wanted.needs_vectors
-    return lacks_vectors and can_parse(bytes(data[: table.num_header_bytes]))
+    head, has_b_frames = bytes(data[: table.num_header_bytes]), "B" in table.picture_types
+    return table.codec == "mpeg4" and wanted.needs_vectors and needs_parsing(head, has_b_frames=has_b_frames)
 
 
 def _packet(table: PacketTable, data: memoryview, number: int, *, with_head: bool) -> av.Packet[av.VideoStream]:

@@ -95,8 +95,8 @@ class Frame:
     def vectors(self) -> NDArray[np.void]:
         """Block vectors [shape=(N,), dtype=BLOCK_DTYPE], empty for an I-frame."""
         exported = exported_vectors(self._picture)
-        # libavcodec exports zeros for MPEG-4's B-frames, and nothing for the last anchor of a stream with B-frames.
-        if self.coded is not None and (self.picture_type == "B" or exported is None):
+        # libavcodec exports nothing for the last anchor of a stream with B-frames.
+        if self.coded is not None and (exported is None or not self.coded.is_export_exact):
             return self.coded.vectors
         return NO_BLOCKS if exported is None else exported
 

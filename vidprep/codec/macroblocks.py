@@ -64,7 +64,7 @@ class CodedVop:
         Who made the stream, as far as it has said.
     """
 
-    __slots__ = ("_future", "_macroblocks", "_packet", "_ticks", "builds", "vol", "vop")
+    __slots__ = ("_future", "_macroblocks", "_packet", "_ticks", "_vectors", "builds", "vol", "vop")
 
     def __init__(
         self, packet: bytes, vop: Vop, vol: Vol, builds: Builds, ticks: tuple[int, int], future: CodedVop | None
@@ -76,6 +76,16 @@ class CodedVop:
         self._ticks = ticks
         self._future = future
         self._macroblocks: NDArray[np.void] | None = None
+        self._vectors: NDArray[np.void] | None = None
+
+    @property
+    def is_export_exact(self) -> bool:
+        """Whether libavcodec exports its vectors as they are.
+
+        It exports zeros for B-VOPs; and where a macroblock with four vectors begins a video packet, it forgets the last
+        vector of the one before.
+        """
+        return self.vop.picture_type != "B" and self.vol.resync_marker_disable
 
     @property
     def macroblocks(self) -> NDArray[np.void] | None:
@@ -99,7 +109,10 @@ class CodedVop:
     @property
     def vectors(self) -> NDArray[np.void]:
         """Block vectors as libavcodec would export them [shape=(N,), dtype=BLOCK_DTYPE]."""
-        return NO_BLOCKS if self.macroblocks is None else block_vectors(self.macroblocks, self.vol.quarter_sample)
+        if self._vectors is None:
+            macroblocks = self.macroblocks
+            self._vectors = NO_BLOCKS if macroblocks is None else block_vectors(macroblocks, self.vol.quarter_sample)
+        return self._vectors
 
     def _parse(self) -> NDArray[np.void]:
         from vidprep.codec import _mpeg4_kernels
@@ -170,6 +183,11 @@ class MacroblockParser:
         self._anchor: CodedVop | None = None
         self._read_headers(extradata)
 
+    @property
+    def has_video_packets(self) -> bool:
+        """Whether the headers so far allow video packets."""
+        return self._vol is not None and not self._vol.resync_marker_disable
+
     def parse(self, packet: bytes) -> tuple[Vop | None, NDArray[np.void] | None]:
         """Return a packet's VOP and its macroblocks; see :meth:`read`."""
         coded = self.read(packet)
@@ -217,11 +235,20 @@ class MacroblockParser:
 
 def can_parse(extradata: bytes) -> bool:
     """Tell whether a decoder's configuration names no coding tools that are not known here."""
+    return _parser_of(extradata) is not None
+
+
+def needs_parsing(extradata: bytes, *, has_b_frames: bool) -> bool:
+    """Tell whether libavcodec exports vectors wrongly that can be parsed; see :attr:`CodedVop.is_export_exact`."""
+    parser = _parser_of(extradata)
+    return parser is not None and (has_b_frames or parser.has_video_packets)
+
+
+def _parser_of(extradata: bytes) -> MacroblockParser | None:
     try:
-        MacroblockParser(extradata)
+        return MacroblockParser(extradata)
     except DecodeError:
-        return False
-    return True
+        return None
 
 
 def _refuse(vol: Vol) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, cast
 
 import av
 from av.video.frame import PictureType
 
 from vidprep.codec.damage import Damage
 from vidprep.codec.frame import exported_vectors
-from vidprep.codec.macroblocks import CodedVop, MacroblockParser, can_parse
+from vidprep.codec.macroblocks import CodedVop, MacroblockParser, needs_parsing
 from vidprep.codec.packets import PacketLog
 from vidprep.codec.pictures import decode, set_up
 from vidprep.codec.wanted import Wanted
@@ -18,6 +19,11 @@ from vidprep.errors import DecodeError, UnsupportedError
 
 if TYPE_CHECKING:
     from vidprep.codec.pictures import Packet
+
+_REPEATED_CODECS = frozenset({"mpeg1video", "mpeg2video"})
+"""Codecs whose last anchor libavcodec gives out without vectors; MPEG-4's are parsed."""
+
+_REPEATED: Any = object()
 
 
 class SinglePass:
@@ -41,9 +47,10 @@ class SinglePass:
         self._damage = damage
         self._vectors = wanted.needs_vectors
         self._macroblocks = wanted.needs_macroblocks
-        # libavcodec loses vectors of MPEG-4 Part 2 with B-frames; from the bitstream they can be had.
         self._has_b_frames = context.reorder_depth > 0
-        self._can_parse = self._codec == "mpeg4" and self._has_b_frames and can_parse(context.extradata or b"")
+        self._can_parse = self._codec == "mpeg4" and needs_parsing(
+            context.extradata or b"", has_b_frames=self._has_b_frames
+        )
 
     def pictures(
         self,
@@ -64,7 +71,12 @@ class SinglePass:
                 MacroblockParser(self._context.extradata or b"", self._context.codec_tag),
                 strict=self._macroblocks,
             )
-        return decode(packets, decode_packet, self._damage)
+        if self._codec in _REPEATED_CODECS and self._vectors:
+            self._context.copy_opaque = True
+            packets = _repeat_last(packets)
+        for picture in decode(packets, decode_packet, self._damage):
+            if picture.opaque is not _REPEATED:
+                yield picture
 
     def is_exact(self, picture: av.VideoFrame) -> bool:
         """Tell whether a picture's vectors are those of the stream; where none are wanted, what is known of them.
@@ -87,6 +99,8 @@ class SinglePass:
         is_b = picture.pict_type == PictureType.B
         if not self._vectors:
             return self._can_parse or not is_b
+        if isinstance(picture.opaque, CodedVop) and not picture.opaque.is_export_exact:
+            return picture.pict_type == PictureType.I or check_annotation(picture, strict=self._macroblocks)
         # libavcodec exports none for an anchor that it has to be asked for at the end, as streams with B-frames have.
         left_out = self._has_b_frames and picture.pict_type == PictureType.P and exported_vectors(picture) is None
         return not (is_b or left_out) or check_annotation(picture, strict=self._macroblocks)
@@ -102,6 +116,38 @@ def refuse_fields(codec: str, picture: av.VideoFrame, name: str, *, is_interlace
             f"interlaced=true at pts_seconds={picture.time} in {name}: vectors of fields can't be told from those of "
             "frames; transcode it (--codec mpeg4), or leave out motion and residual"
         )
+
+
+def _repeat_last(packets: Iterable[Packet]) -> Iterator[Packet]:
+    """Give the decoder its last anchor twice.
+
+    It keeps an anchor until the next one comes; the one that it is asked for at the end comes without vectors.
+    """
+    last = b""
+    for packet in packets:
+        if packet.size:
+            data = bytes(packet)
+            if _is_anchor(data):
+                last = data
+        elif last:
+            yield _repeated(last, packet.time_base)
+        yield packet
+
+
+def _is_anchor(data: bytes) -> bool:
+    """Tell whether a packet of MPEG-1 or 2 holds an I- or P-picture (ISO/IEC 13818-2, section 6.2.3)."""
+    place = data.find(b"\0\0\1\0")
+    return 0 <= place < len(data) - 5 and data[place + 5] >> 3 & 7 in (1, 2)
+
+
+def _repeated(data: bytes, time_base: Fraction | None) -> Packet:
+    """Return a packet whose picture is to be passed over."""
+    packet = cast("Packet", av.Packet(len(data)))
+    packet.update(data)
+    packet.opaque = _REPEATED
+    if time_base is not None:
+        packet.time_base = time_base
+    return packet
 
 
 def _unpack(packets: Iterable[Packet], stream: av.VideoStream) -> Iterator[Packet]:

@@ -122,7 +122,7 @@ class PacketTable:
         """Return the numbers of the packets to decode for some frames (indices, increasing), from an entry point on.
 
         B-frames that are not wanted are left out where no frame can refer to them. With ``vectors``, one more anchor
-        follows: an anchor that its decoder gives out only at the stream's end comes without them.
+        follows, or the last one again: an anchor that its decoder gives out only when it is asked comes without them.
         """
         first = self._entries[bisect_right(self._entry_frames, frames[0]) - 1]
         end = max(self._packet_of_frame[frame] for frame in frames) + 1
@@ -131,7 +131,8 @@ class PacketTable:
         wanted = {self._packet_of_frame[frame] for frame in frames}
         packets = [i for i in range(first, end) if self._packet_types[i] != "B" or i in wanted]
         if vectors:
-            packets += [i for i in range(end, len(self.sizes)) if self._packet_types[i] in "IP"][:1]
+            following = (i for i in range(end, len(self.sizes)) if self._packet_types[i] in "IP")
+            packets.append(next(following, max(i for i in packets if self._packet_types[i] in "IP")))
         return packets
 
     def gop_start(self, frame: int) -> int:

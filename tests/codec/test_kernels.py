@@ -23,7 +23,7 @@ from reference import dense_motion as slow_dense_motion
 from vidprep.codec import _kernels
 from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
 from vidprep.codec.motion import Track, accumulate_vectors
-from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8
+from vidprep.codec.residual import accumulated_residual, accumulated_residual_uint8, cropped_residual
 from vidprep.errors import UnsupportedError
 
 KERNELS = {name: value for name, value in vars(_kernels).items() if isinstance(value, Dispatcher)}
@@ -236,6 +236,11 @@ class TestResiduals:
         assert shifted.dtype == np.uint8
         assert np.array_equal(shifted, np.clip(exact + 128, 0, 255).reshape(height, width, 3))
         assert num_clipped == np.count_nonzero((exact < -128) | (exact > 127))
+        y, x = height // 2, width // 3
+        crop = x, y, width - x, height - y
+        start = y * rows.shape[1] + 3 * x
+        cropped = cropped_residual(rows.ravel(), start, rows.shape[1], prediction, crop)
+        assert np.array_equal(cropped, residual[y:, x:])
 
     def test_out_is_used(self, kernels: str) -> None:
         rows, prediction = np.full((4, 12), 10, np.uint8), np.full((4, 12), 30, np.uint8)
@@ -283,4 +288,5 @@ def test_every_kernel_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.zeros((4, 12), np.uint8)
     accumulated_residual(rows, rows)
     accumulated_residual_uint8(rows, rows)
+    cropped_residual(rows.ravel(), 0, 12, rows, (1, 1, 2, 2))
     assert called == set(KERNELS)

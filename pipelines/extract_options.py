@@ -21,13 +21,13 @@ class Options:
     """What the command line offers; the defaults are the field's standard preparation."""
 
     codec: str = "mpeg4"  # mpeg4 | h264 | copy
-    layout: str = "decoded"  # decoded | bitstream
     modalities: tuple[str, ...] = tuple(MODALITIES)
     size: str | None = None  # 340x256 unless the stream is copied
     gop: int | None = None  # 12 unless the stream is copied
     frames: str = "all"
     segment_seconds: float | None = None
     settings: Settings = field(default_factory=Settings)
+    layout: str = "decoded"  # decoded | bitstream
     shard_bytes: int = 10**9
     num_workers: int = 0  # 0: one for each core
     engine: str = "local"

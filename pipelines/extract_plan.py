@@ -45,7 +45,7 @@ class Probe:
     fps: float
     width: int
     height: int
-    num_bytes: int
+    num_bytes: int = 0
 
 
 def probe_video(root: Path, path: str, *, measure: bool = False) -> Probe:

@@ -33,8 +33,7 @@ def rgb_of(
     """Return a stored frame's picture, or that of the largest level where the frame itself was not stored."""
     if is_packed(entries):
         return shrink(read_clip(entries, known, position, position + 1)["rgb"][0], cell)
-    names = {name.partition(".")[0] for name in entries if name.startswith("rgb")}
-    return _stored(entries, max(names, key=lambda name: int(name[3:] or 1 << 30), default="rgb"), position, cell)
+    return _stored(entries, _largest(entries), position, cell)
 
 
 def residual_of(
@@ -64,6 +63,11 @@ def accumulated(blocks: Blocks, known: Mapping[str, Any], index: int) -> NDArray
     part = slice(start, end)
     fields = motion.accumulated(blocks[part], types[part], known["height"], known["width"])
     return np.asarray(fields[index - start])
+
+
+def _largest(entries: Mapping[str, bytes]) -> str:
+    names = {name.partition(".")[0] for name in entries if name.startswith("rgb")}
+    return max(names, key=lambda name: int(name[3:] or 1 << 30), default="rgb")
 
 
 def _stored(entries: Mapping[str, bytes], name: str, position: int, cell: tuple[int, int]) -> NDArray[np.uint8] | None:

@@ -147,7 +147,8 @@ def read_torchcodec(clip: Clip) -> object:
     from torchcodec.decoders import VideoDecoder
 
     source, start, (x, y, width, height) = clip
-    reader = once(source, "torchcodec", lambda: VideoDecoder(str(source.mp4), "NHWC", num_ffmpeg_threads=1))
+    path = str(source.mp4)
+    reader = once(source, "torchcodec", lambda: VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1))
     frames = reader.get_frames_in_range(start, start + NUM_FRAMES).data
     return frames[:, y : y + height, x : x + width].contiguous()
 

@@ -25,10 +25,10 @@ from vidprep.codec import _kernels
 from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
 from vidprep.codec.motion import Track, accumulate_vectors
 from vidprep.codec.residual import (
-    MAGNITUDE_SCALES,
     accumulated_residual,
     accumulated_residual_magnitude,
     accumulated_residual_uint8,
+    cropped_residual,
 )
 from vidprep.errors import UnsupportedError
 
@@ -298,6 +298,11 @@ class TestResiduals:
         assert shifted.dtype == np.uint8
         assert np.array_equal(shifted, np.clip(exact + 128, 0, 255).reshape(height, width, 3))
         assert num_clipped == np.count_nonzero((exact < -128) | (exact > 127))
+        y, x = height // 2, width // 3
+        crop = x, y, width - x, height - y
+        start = y * rows.shape[1] + 3 * x
+        cropped = cropped_residual(rows.ravel(), start, rows.shape[1], prediction, crop)
+        assert np.array_equal(cropped, residual[y:, x:])
 
     def test_every_value_of_a_long_row_is_clipped(self) -> None:
         rows, prediction = np.zeros((2, 3 * 16384), np.uint8), np.full((2, 3 * 16384), 255, np.uint8)
@@ -408,4 +413,5 @@ def test_every_kernel_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     accumulated_residual(rows, rows)
     accumulated_residual_uint8(rows, rows)
     accumulated_residual_magnitude(rows, rows, 4)
+    cropped_residual(rows.ravel(), 0, 12, rows, (1, 1, 2, 2))
     assert called == set(KERNELS)

@@ -4,6 +4,7 @@ import random
 import resource
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from packing import PACKABLE, REAL, differing, facts_of, ffmpeg, place, tracked_
 from reference import busy_frames
 
 from vidprep.codec import decoders
+from vidprep.codec.bitstream import _skip_order_count, _skip_to_order_count
 from vidprep.codec.packed import PackedStream, pack
 from vidprep.codec.transcode import Recipe, transcode
 from vidprep.codec.unpacked import PackedVideo
@@ -154,6 +156,23 @@ class TestStreams:
         assert len(decoders._idle) == decoders._MAX_IDLE
 
 
+def without_vui(stream: PackedStream) -> PackedStream:
+    """Cut the hints about display off each sequence parameter set; zeros keep its length."""
+    begin = stream.data.index(b"\0\0\1\x67") + 3
+    sps = stream.data[begin : stream.data.index(b"\0\0\1", begin)].rstrip(b"\0")
+    reader = _skip_to_order_count(sps)
+    _skip_order_count(reader)
+    for read in (reader.unsigned, lambda: reader.bits(1), reader.unsigned, reader.unsigned):
+        read()  # references, a flag, width and height
+    assert reader.bits(3) & 5 == 4  # frames alone, not cropped
+    assert reader.bits(1) == 1  # vui_parameters_present_flag
+    num_kept = 8 * (len(sps) - sps.count(b"\0\0\3")) - reader._left - 1  # no byte was stuffed before
+    short = f"{int.from_bytes(sps, 'big'):0{8 * len(sps)}b}"[:num_kept] + "01"
+    short += "0" * (-len(short) % 8)
+    bare = int(short, 2).to_bytes(len(short) // 8, "big").ljust(len(sps), b"\0")
+    return replace(stream, data=stream.data.replace(sps, bare))
+
+
 class TestSources:
     @pytest.mark.parametrize("codec", ["mpeg4", "h264"])
     def test_transcoded(self, tmp_path: Path, codec: str) -> None:
@@ -165,6 +184,20 @@ class TestSources:
         for start in range(0, len(expected), 3):
             frames = unpack(stream).frames(start, min(start + 5, len(expected)), track="residual")
             assert differing([tracked_values(frame) for frame in frames], expected[start : start + 5]) == []
+
+    def test_h264_that_hides_how_far_it_reorders(self, tmp_path: Path) -> None:
+        """Without the bitstream restrictions the decoder guesses, and drops pictures until it has learned."""
+        path = tmp_path / "pyramid.mkv"
+        options = {"refs": "4", "x264-params": "b-pyramid=normal:scenecut=0:b-adapt=0"}
+        write_video(path, busy_frames(40), codec="h264", gop=13, num_b_frames=7, quantiser=20, options=options)
+        expected = [values(frame) for frame in Video(path).frames()]
+        stream = pack(Video(path))
+        bare = without_vui(stream)
+        assert bare.data != stream.data
+        for start in (0, 3, 13, 14, 17, 25, 31):
+            for video in (unpack(stream), unpack(bare)):
+                got = [values(frame) for frame in video.frames(start, start + 9)]
+                assert differing(got, expected[start : start + 9]) == []
 
     def test_colours_that_only_the_container_states(self, tmp_path: Path) -> None:
         path, tagged = tmp_path / "plain.mp4", tmp_path / "tagged.mp4"

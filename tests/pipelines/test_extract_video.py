@@ -426,7 +426,7 @@ class TestFacts:
             "pts_seconds": [round(frame.pts_seconds, 6) for frame in frames],
             "video_start_seconds": source["start_seconds"],
             "has_audio": False,
-            "motion_exact": recipe is not None,
+            "motion_exact": True,
             "num_dropped_frames": 0,
             "num_repaired_times": 0,
             "source": source,

@@ -27,9 +27,9 @@ from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
 from vidprep.errors import DecodeError, ShardError, TranscodeError, UsageError, VidprepError
-from vidprep.modalities import motion, spectrogram
+from vidprep.modalities import images, motion, spectrogram
 from vidprep.pipelines import inspect as inspect_module
-from vidprep.pipelines import inspect_draw, inspect_shards
+from vidprep.pipelines import inspect_arrays, inspect_draw, inspect_shards
 from vidprep.pipelines.extract import Options, extract
 from vidprep.pipelines.inspect import CELL, inspect_source
 from vidprep.pipelines.inspect_cells import cell_size
@@ -518,8 +518,8 @@ def shots_of(folder: Path, path: str, num_frames: int = 32) -> tuple[Any, Panel]
 
 def test_a_samples_rows_are_its_stored_arrays(shards: Path) -> None:
     sample, panel = shots_of(shards, "right/sound.avi")
-    rgb = inspect_module.shrink(inspect_shards.images.decode(sample.entries["rgb.000003.jpg"]), panel.cell)
-    residual = inspect_shards.images.decode(sample.entries["residual.000003.jpg"])
+    rgb = inspect_module.shrink(images.decode(sample.entries["rgb.000003.jpg"]), panel.cell)
+    residual = images.decode(sample.entries["residual.000003.jpg"])
     assert len(panel.shots) == 10
     assert np.array_equal(panel.shots[3].rgb, rgb)
     assert np.array_equal(panel.shots[3].residual, inspect_module.shrink(residual, panel.cell))
@@ -603,15 +603,15 @@ def test_a_level_of_the_pyramid_stands_in_for_absent_frames(shards: Path, tmp_pa
     folder.mkdir()
     path.rename(folder / "changed.tar")
     sample, panel = shots_of(folder, "left/plain.avi")
-    level = inspect_shards.images.decode(sample.entries["rgb112.000000.jpg"])
+    level = images.decode(sample.entries["rgb112.000000.jpg"])
     assert np.array_equal(panel.shots[0].rgb, inspect_module.shrink(level, panel.cell))
 
 
 def test_the_largest_level_is_taken() -> None:
     names = ("rgb56.000000.jpg", "rgb112.000000.jpg", "motion.npz")
-    assert inspect_shards._rgb_name(dict.fromkeys(names, b"")) == "rgb112"
-    assert inspect_shards._rgb_name(dict.fromkeys((*names, "rgb.000000.jpg"), b"")) == "rgb"
-    assert inspect_shards._rgb_name({}) == "rgb"
+    assert inspect_arrays._largest(dict.fromkeys(names, b"")) == "rgb112"
+    assert inspect_arrays._largest(dict.fromkeys((*names, "rgb.000000.jpg"), b"")) == "rgb"
+    assert inspect_arrays._largest({}) == "rgb"
 
 
 def test_of_many_samples_the_first_few_are_drawn(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

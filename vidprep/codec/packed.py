@@ -126,26 +126,31 @@ def pack(video: Video, *, start_seconds: float | None = None, end_seconds: float
         )
     stream = read_stream(video, start_seconds)
     video.num_dropped_frames, video.num_repaired_times = video._num_dropped_before, 0
-    shown = _choose(video, in_display_order(codec, stream), start_seconds, end_seconds)
+    shown, num_before = _choose(video, in_display_order(codec, stream), start_seconds, end_seconds)
     if not shown:
         limit = "" if end_seconds is None else f" before end_seconds={end_seconds}"
         raise DecodeError(
             f"num_frames=0 in {video.name}: no I-frame found{limit}; check start and end, or get the file anew"
         )
+    times = [packet.time for packet in stream.packets if packet.letter != "N" and packet.time is not None]
+    video.num_dropped_frames += video.num_before(shown[0][0], times, start_seconds, num_before)
     return _lay_out(video, stream, shown)
 
 
 _Shown = list[tuple[CodedPacket, float]]  # packets of frames in display order, with their times
 
 
-def _choose(video: Video, packets: list[CodedPacket], start: float | None, end: float | None) -> _Shown:
-    """Cut the frames as :meth:`Video.frames` does, and at the entry point at or before the start."""
+def _choose(video: Video, packets: list[CodedPacket], start: float | None, end: float | None) -> tuple[_Shown, int]:
+    """Cut the frames as :meth:`Video.frames` does, and at the entry point at or before the start.
+
+    Returned with them is how many pictures come before the first I-frame.
+    """
     shown: _Shown = []
-    num_kept = num_repaired = 0
+    num_before = num_kept = num_repaired = 0
     for packet, time in video._timed(iter(packets)):
         ticks = microseconds(time - video.metadata.start_seconds)
         if not shown and packet.letter != "I":
-            video.num_dropped_frames += 1
+            num_before += 1
             continue
         if start is not None and packet.header.is_entry and ticks <= microseconds(start):
             shown, num_kept = [], 0
@@ -155,7 +160,8 @@ def _choose(video: Video, packets: list[CodedPacket], start: float | None, end: 
         shown.append((packet, time))
     video.num_repaired_times = num_repaired
     last = max((packet.number for packet, _ in shown[:num_kept]), default=-1)
-    return [(packet, time) for packet, time in shown if packet.number <= last]  # later ones may be referred to
+    kept = [(packet, time) for packet, time in shown if packet.number <= last]  # later ones may be referred to
+    return kept, num_before
 
 
 def _is_past(ticks: int, end: float | None, shown: _Shown) -> bool:

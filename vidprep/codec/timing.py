@@ -14,7 +14,7 @@ REORDER_WINDOW = 16  # pictures that any codec may hold back
 Picture = TypeVar("Picture")
 
 
-class _HasTime(Protocol):
+class HasTime(Protocol):
     """What has a timestamp: a picture, or the packet that will be one."""
 
     @property
@@ -24,7 +24,7 @@ class _HasTime(Protocol):
     def time(self) -> float | None: ...
 
 
-Stamped = TypeVar("Stamped", bound=_HasTime)
+Stamped = TypeVar("Stamped", bound=HasTime)
 
 
 def microseconds(seconds: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
@@ -25,11 +25,10 @@ from vidprep.codec.container import (
 from vidprep.codec.damage import Damage
 from vidprep.codec.frame import Frame
 from vidprep.codec.metadata import VideoMetadata
-from vidprep.codec.packets import PacketLog
 from vidprep.codec.pictures import Numbering
 from vidprep.codec.probe import read_metadata, rotation_of
 from vidprep.codec.single_pass import SinglePass
-from vidprep.codec.timing import RESOLUTION_SECONDS, Stamped, microseconds, with_repaired_times, zip_exactly
+from vidprep.codec.timing import RESOLUTION_SECONDS, HasTime, Stamped, microseconds, with_repaired_times, zip_exactly
 from vidprep.codec.wanted import Track, Wanted
 from vidprep.errors import DecodeError
 
@@ -195,7 +194,7 @@ class Video:
                     num_before += 1
                     continue
                 if last is None:
-                    self.num_dropped_frames += self._num_before(picture, reading.log, start, num_before)
+                    self.num_dropped_frames += self.num_before(picture, reading.log.take_times(), start, num_before)
                 past_end = end is not None and microseconds(time - self.metadata.start_seconds) >= microseconds(end)
                 if past_end and last != "B":
                     break
@@ -208,10 +207,21 @@ class Video:
                     limit, cure = f" before end_seconds={end}", "check start and end, or get the file anew"
                 raise DecodeError(f"num_frames=0 in {self.name}: no I-frame could be decoded{limit}; {cure}")
 
-    def _num_before(self, first: av.VideoFrame, log: PacketLog, start: float | None, num_pictures: int) -> int:
-        """Count the wanted frames before the first: by the packets, since decoders skip some pictures in silence."""
-        times = log.take_times()
-        if first.pts is None:
+    def num_before(self, first: HasTime, times: Iterable[float], start: float | None, num_pictures: int) -> int:
+        """Count the wanted frames before the first one: by the packets, as decoders skip some pictures in silence.
+
+        Parameters
+        ----------
+        first : picture or packet
+            The first I-frame.
+        times : iterable of float
+            Presentation times of all packets up to it, in seconds.
+        start : float or None
+            From where frames are wanted, in seconds from the video's start.
+        num_pictures : int
+            How many pictures the decoder gave before it, where there are no times.
+        """
+        if first.time is None:
             return num_pictures
         begin = -math.inf if start is None else start + self.metadata.start_seconds - RESOLUTION_SECONDS
         return sum(begin <= time < first.time - RESOLUTION_SECONDS for time in times)

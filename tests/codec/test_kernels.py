@@ -25,6 +25,7 @@ from vidprep.codec import _kernels
 from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
 from vidprep.codec.motion import Track, accumulate_vectors
 from vidprep.codec.residual import (
+    MAGNITUDE_SCALES,
     accumulated_residual,
     accumulated_residual_magnitude,
     accumulated_residual_uint8,

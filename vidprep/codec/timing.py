@@ -18,10 +18,12 @@ class HasTime(Protocol):
     """What has a timestamp: a picture, or the packet that will be one."""
 
     @property
-    def pts(self) -> int | None: ...
+    def pts(self) -> int | None:
+        """In ticks."""
 
     @property
-    def time(self) -> float | None: ...
+    def time(self) -> float | None:
+        """In seconds."""
 
 
 Stamped = TypeVar("Stamped", bound=HasTime)

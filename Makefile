@@ -35,8 +35,10 @@ check: $(INSTALLED)  ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## measure decoding and extraction; the README's numbers come from here
+bench: $(INSTALLED)  ## measure reading, extraction and loading; the README's numbers come from here
 	$(BIN)/python tests/benchmarks/extract.py --readme README.md
+	$(BIN)/python tests/benchmarks/loader.py --readme README.md
+	$(BIN)/python tests/benchmarks/peers.py --readme README.md
 
 clean:  ## remove the environment, the demo and all caches
 	rm -rf .venv demo build dist vidprep.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage

@@ -32,12 +32,29 @@ class Decoded:
 
 
 def decode(path: Path | str) -> list[Decoded]:
-    """Decode all frames with plain PyAV."""
+    """Decode all frames with plain PyAV.
+
+    MPEG-1 and 2 get their last anchor twice: libavcodec gives it out without vectors when it is asked at the end.
+    """
     with av.open(str(path)) as container:
-        context = container.streams.video[0].codec_context
+        stream = container.streams.video[0]
+        context = stream.codec_context
         context.thread_count = 1
         context.flags2 |= av.codec.context.Flags2.export_mvs
-        return [_decoded(frame) for frame in container.decode(video=0)]
+        frames, anchor = [], b""
+        for packet in container.demux(stream):
+            if context.name in ("mpeg1video", "mpeg2video"):
+                data = bytes(packet)
+                place = data.find(b"\0\0\1\0")
+                if packet.size and data[place + 5] >> 3 & 7 < 3:
+                    anchor = data
+                if not packet.size:
+                    again = av.Packet(len(anchor))
+                    again.update(anchor)
+                    again.time_base = stream.time_base
+                    frames += [_decoded(frame) for frame in stream.decode(again)]
+            frames += [_decoded(frame) for frame in packet.decode()]
+        return frames[:-1] if anchor else frames
 
 
 def _decoded(frame: av.VideoFrame) -> Decoded:

@@ -17,7 +17,8 @@ from packing import PACKABLE, REAL, differing, facts_of, ffmpeg, place, tracked_
 from reference import busy_frames
 
 from vidprep.codec import decoders
-from vidprep.codec.bitstream import _skip_order_count, _skip_to_order_count
+from vidprep.codec.bitstream import BitReader
+from vidprep.codec.h264_headers import _payload, _read_sequence
 from vidprep.codec.packed import PackedStream, pack
 from vidprep.codec.transcode import Recipe, transcode
 from vidprep.codec.unpacked import PackedVideo
@@ -160,11 +161,9 @@ def without_vui(stream: PackedStream) -> PackedStream:
     """Cut the hints about display off each sequence parameter set; zeros keep its length."""
     begin = stream.data.index(b"\0\0\1\x67") + 3
     sps = stream.data[begin : stream.data.index(b"\0\0\1", begin)].rstrip(b"\0")
-    reader = _skip_to_order_count(sps)
-    _skip_order_count(reader)
-    for read in (reader.unsigned, lambda: reader.bits(1), reader.unsigned, reader.unsigned):
-        read()  # references, a flag, width and height
-    assert reader.bits(3) & 5 == 4  # frames alone, not cropped
+    reader = BitReader(_payload(sps))
+    assert _read_sequence(reader)[1].is_progressive
+    assert reader.bits(2) & 1 == 0  # not cropped
     assert reader.bits(1) == 1  # vui_parameters_present_flag
     num_kept = 8 * (len(sps) - sps.count(b"\0\0\3")) - reader._left - 1  # no byte was stuffed before
     short = f"{int.from_bytes(sps, 'big'):0{8 * len(sps)}b}"[:num_kept] + "01"

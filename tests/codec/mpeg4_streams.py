@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from reference import Decoded, Picture, busy_frames, decode, moving_texture
 
+from vidprep.codec.bitstream import BitReader
+from vidprep.codec.mpeg4 import _read_vol_start, _read_vol_time, marked, start_codes
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
@@ -167,3 +169,19 @@ def decode_exactly(path: Path) -> list[Decoded]:
         if frame.coded is not None:
             plain.blocks = frame.vectors
     return decoded
+
+
+def with_height(data: bytes, height: int) -> bytes:
+    """Return the same bytes with another height in each video object layer; a decoder then shows more rows."""
+    patched = bytearray(data)
+    for code, place in start_codes(data):
+        if 0x20 <= code < 0x30:
+            reader = BitReader(data[place:])
+            _read_vol_start(reader)
+            _read_vol_time(reader)
+            marked(reader, 13), marked(reader, 13)
+            end = place + (reader.position + 7) // 8  # the field reaches back over 13 bits at most two bytes
+            shift = 8 * (end - place) - reader.position
+            window = int.from_bytes(patched[end - 3 : end])
+            patched[end - 3 : end] = (window & ~(0x1FFF << shift) | height << shift).to_bytes(3)
+    return bytes(patched)

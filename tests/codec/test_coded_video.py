@@ -9,13 +9,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from mpeg4_streams import with_height
 from numpy.typing import NDArray
 from reference import busy_frames, decode, texture
 from reference_coded import coded_blocks, level_errors, of_blocks, whole_blocks
 
 from vidprep.codec.coded import plane_lines
 from vidprep.codec.frame import Frame
-from vidprep.codec.mpeg4 import with_height
 from vidprep.codec.mpeg4_builds import Builds
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.codec.video import Video

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from mpeg4_streams import STREAMS, Stream
+from mpeg4_streams import STREAMS, Stream, with_height
 from reference import decode
 
 from vidprep.codec.macroblocks import MacroblockParser, can_parse
-from vidprep.codec.mpeg4 import Vol, has_vol, read_vol, with_height
+from vidprep.codec.mpeg4 import Vol, has_vol, read_vol
 from vidprep.codec.mpeg4_builds import Builds
 from vidprep.codec.mpeg4_vop import Clock, Vop, read_vop
 from vidprep.codec.transcode import ffmpeg_path
@@ -108,12 +108,6 @@ class TestEncoded:
             assert picture.height == height
             luma = np.frombuffer(memoryview(picture.planes[0]), np.uint8).reshape(height, -1)
             assert np.array_equal(luma[: vol.height, : vol.width], expected.luma)
-
-
-def test_height_is_13_bits() -> None:
-    for height in (0, 8192):
-        with pytest.raises(UnsupportedError, match=f"height={height}"):
-            with_height(b"", height)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vidprep.codec.bitstream import BitReader
+from vidprep.codec.h264_headers import picture_kind
+from vidprep.codec.mpeg4 import Vol, read_vol
+from vidprep.codec.mpeg4_vop import read_vop
 from vidprep.errors import DecodeError, UnsupportedError
 
 _START = b"\x00\x00\x01"
 _HEAD_BYTES = 64  # the fields that are read stand within them
-_SIMPLE, _ADVANCED_SIMPLE = 1, 17  # types of a video object layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,58 +124,23 @@ def _is_mpeg4_set(unit: bytes) -> bool:
 
 
 def _read_mpeg4(data: bytes, units: list[bytes], sets: list[bytes]) -> Header:
-    vop = _only_picture([unit for unit in units if unit[0] == 0xB6])
-    if vop is None:
+    if _only_picture([unit for unit in units if unit[0] == 0xB6]) is None:
         return NO_PICTURE
-    layer = _read_vol(sets[0])
-    reader = BitReader(vop[1:_HEAD_BYTES])
-    letter = "IPBS"[reader.bits(2)]
-    while reader.bits(1):  # modulo_time_base
-        pass
-    reader.bits(1)
-    reader.bits(layer.num_time_bits)
-    reader.bits(1)
-    if not reader.bits(1):  # vop_coded
+    layer = _layer(sets[0])
+    vop = read_vop(data, layer)
+    if vop is None or not vop.coded:
         return NO_PICTURE
-    if letter == "B" and (layer.is_interlaced or not layer.delays_anchors):
+    if vop.picture_type == "B" and (layer.interlaced or layer.low_delay):
         raise UnsupportedError(
-            f"is_interlaced={layer.is_interlaced}, low_delay={not layer.delays_anchors} with B-frames: decoding "
-            "them takes the frames before the group of pictures; transcode it (--codec mpeg4)"
+            f"is_interlaced={layer.interlaced}, low_delay={layer.low_delay} with B-frames: decoding them takes the "
+            "frames before the group of pictures; transcode it (--codec mpeg4)"
         )
-    return Header(letter, is_entry=letter == "I", is_interlaced=layer.is_interlaced)
+    return Header(vop.picture_type, is_entry=vop.picture_type == "I", is_interlaced=layer.interlaced)
 
 
-@dataclass(frozen=True, slots=True)
-class _Layer:
-    """What a VOL header says; ``delays_anchors``: that a decoder waits for B-frames, as FFmpeg understands it."""
-
-    num_time_bits: int
-    is_interlaced: bool
-    delays_anchors: bool
-
-
-def _read_vol(unit: bytes) -> _Layer:
-    reader = BitReader(unit[1:_HEAD_BYTES])
-    reader.bits(1)
-    delays_anchors = reader.bits(8) not in (_SIMPLE, _ADVANCED_SIMPLE)
-    if reader.bits(1):  # version and priority
-        reader.bits(7)
-    if reader.bits(4) == 15:  # the pixels' aspect in words
-        reader.bits(16)
-    if reader.bits(1):  # vol_control_parameters
-        reader.bits(2)
-        delays_anchors = not reader.bits(1)
-        if reader.bits(1):
-            reader.bits(79)
-    if reader.bits(2):
-        raise UnsupportedError("video_object_layer_shape: must be rectangular; transcode it (--codec mpeg4)")
-    reader.bits(1)
-    num_time_bits = max((reader.bits(16) - 1).bit_length(), 1)
-    reader.bits(1)
-    if reader.bits(1):  # fixed_vop_rate
-        reader.bits(num_time_bits)
-    reader.bits(29)  # size between markers
-    return _Layer(num_time_bits, bool(reader.bits(1)), delays_anchors)
+@lru_cache(maxsize=16)
+def _layer(unit: bytes) -> Vol:
+    return read_vol(_START + unit)
 
 
 def _is_mpeg2_set(unit: bytes) -> bool:
@@ -220,10 +188,11 @@ def _read_h264(data: bytes, units: list[bytes], sets: list[bytes]) -> Header:
     slices = [unit for unit in units if unit[0] & 31 in (1, 2, 5)]
     if not slices:
         return NO_PICTURE
-    readers = [BitReader(unit[1:_HEAD_BYTES].replace(b"\0\0\3", b"\0\0")) for unit in slices]
-    starts = [unit for unit, reader in zip(slices, readers, strict=True) if reader.unsigned() == 0]
-    _only_picture(starts)
-    return Header("PBIPI"[readers[0].unsigned() % 5], is_entry=slices[0][0] & 31 == 5)
+    _only_picture([unit for unit in slices if BitReader(unit[1:_HEAD_BYTES]).unsigned() == 0])
+    letter = picture_kind(slices[0])
+    if letter is None:
+        raise EOFError
+    return Header(letter, is_entry=slices[0][0] & 31 == 5)
 
 
 def _read_h263(data: bytes, units: list[bytes], sets: list[bytes]) -> Header:

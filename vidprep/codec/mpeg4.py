@@ -88,28 +88,7 @@ def read_vol(data: bytes) -> Vol:
         raise UnsupportedError("short_video_header=1: H.263 in MPEG-4's clothes; transcode it (--codec mpeg4)")
     if not places:
         raise DecodeError(f"num_vols=0 in {len(data)} bytes: no video object layer; the stream is damaged or cut")
-    return _vol_at(data, places[-1])[0]
-
-
-def with_height(data: bytes, height: int) -> bytes:
-    """Return the same bytes with another height in each video object layer; the decoder then shows more rows.
-
-    Parameters
-    ----------
-    data : bytes
-        A decoder's configuration or a packet.
-    height : int
-        Pixels, 1 to 8191.
-    """
-    if not 0 < height < 1 << 13:
-        raise UnsupportedError(f"height={height}: the field holds 1 to 8191; transcode it smaller (--size)")
-    patched = bytearray(data)
-    for place in _vol_places(data):
-        end = place + (_vol_at(data, place)[1] + 7) // 8  # the field reaches back over 13 bits at most two bytes
-        shift = 8 * (end - place) - _vol_at(data, place)[1]
-        window = int.from_bytes(patched[end - 3 : end])
-        patched[end - 3 : end] = (window & ~(0x1FFF << shift) | height << shift).to_bytes(3)
-    return bytes(patched)
+    return _vol_at(data, places[-1])
 
 
 def start_codes(data: bytes) -> Iterator[tuple[int, int]]:
@@ -124,16 +103,14 @@ def _vol_places(data: bytes) -> list[int]:
     return [place for code, place in start_codes(data) if 0x20 <= code < 0x30]
 
 
-def _vol_at(data: bytes, place: int) -> tuple[Vol, int]:
-    """Read a VOL; the second is the bit at which its height ends."""
+def _vol_at(data: bytes, place: int) -> Vol:
     reader = BitReader(data[place : place + _HEADER_BYTES])
     try:
         version, low_delay = _read_vol_start(reader)
         ticks_per_second = _read_vol_time(reader)
-        width, height = (marked(reader, 13), marked(reader, 13))
-        end = reader.position
+        width, height = marked(reader, 13), marked(reader, 13)
         reader.bits(1)
-        return _read_vol_tools(reader, version, width, height, ticks_per_second, low_delay), end
+        return _read_vol_tools(reader, version, width, height, ticks_per_second, low_delay)
     except EOFError as error:
         raise DecodeError(f"num_bytes={len(data) - place}: the video object layer is cut; get the file anew") from error
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from modalities.conftest import STREAMS
 from vidprep.codec.packed import pack
 from vidprep.codec.video import Video
-from vidprep.errors import ShardError, UsageError
-from vidprep.modalities import MODALITIES, images, pyramid
+from vidprep.errors import ShardError, UnsupportedError, UsageError
+from vidprep.modalities import MODALITIES, images, pyramid, residual
 from vidprep.modalities.base import Settings
 from vidprep.modalities.clip import read_clip
 from vidprep.modalities.packed import is_packed
@@ -148,6 +148,46 @@ def test_modalities_decode_the_stream(samples: Samples, name: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["b.avi", "qpel.avi", "four_mv.avi", "odd.avi"])
+def test_other_forms_of_residual_come_from_the_stream(
+    samples: Samples, stream: Callable[[str], Path], name: str
+) -> None:
+    _, (entries, facts), exact = samples(name)
+    coded = [frame.coded_residual() for frame in Video(stream(name)).frames(coded=True)][::STEP]
+    norms = [frame.accumulated_residual_magnitude() for frame in Video(stream(name)).frames(track="residual")][::STEP]
+    arrays = read_clip(entries, facts, 0, 7, ("residual_magnitude", "rgb", "coded_residual"))
+    assert list(arrays) == ["residual_magnitude", "rgb", "coded_residual"]
+    np.testing.assert_array_equal(arrays["coded_residual"][..., 0], coded)
+    np.testing.assert_array_equal(arrays["residual_magnitude"][..., 0], norms)
+    np.testing.assert_array_equal(arrays["rgb"], exact["rgb"])  # not of the coded residual's arithmetic
+    cut = read_clip(entries, facts, 2, 4, ("coded_residual",), crop=(5, 3, 20, 10))["coded_residual"]
+    np.testing.assert_array_equal(cut, arrays["coded_residual"][2:4, 3:13, 5:25])
+    for form, kind in (("coded", "coded_residual"), ("magnitude", "residual_magnitude")):
+        decoded = MODALITIES["residual"].decode(entries, {**facts, "recipe": {"residual_form": form}})
+        np.testing.assert_array_equal(decoded, arrays[kind])
+
+
+@pytest.mark.parametrize("form", ["coded", "magnitude"])
+def test_other_forms_of_residual_that_were_stored(stream: Callable[[str], Path], form: str) -> None:
+    modality, entries = residual.Residual(Settings("png", residual_form=form)), {}
+    for frame in Video(stream("b.avi")).frames(track="residual", coded=True):
+        entries |= dict(modality.add(frame, frame.index))
+    facts = {"frame_indices": list(range(20)), "width": 80, "height": 64, "residual": modality.facts()}
+    kind = residual.FORMS[form].kind
+    arrays = read_clip(entries, facts, 3, 9, (kind,))
+    decoded = residual.Residual.decode(entries, facts)
+    assert decoded is not None
+    np.testing.assert_array_equal(arrays[kind], decoded[3:9])
+    with pytest.raises(ShardError, match=rf"residual_form={form}: .*extract with --residual-form accumulated"):
+        read_clip(entries, facts, 3, 9, ("residual",))
+
+
+def test_what_a_codec_cannot_give(samples: Samples) -> None:
+    _, (entries, facts), _ = samples("h264.mp4")
+    with pytest.raises(UnsupportedError, match="codec=h264: .* MPEG-4 Part 2 alone"):
+        read_clip(entries, facts, 0, 2, ("coded_residual",))
+
+
 def test_levels_are_scaled_from_the_stream(samples: Samples, stream: Callable[[str], Path]) -> None:
     _, (entries, facts), _ = samples("b.avi")
     frames = list(Video(stream("b.avi")).frames(vectors=False))[::STEP]
@@ -191,3 +231,5 @@ def test_usage(samples: Samples, layout: int) -> None:
             read_clip(entries, facts, 0, 3, kinds)
     with pytest.raises(UsageError, match=r"crop=\(70, 0, 20, 4\): .*must lie within the picture, 80x64"):
         read_clip(entries, facts, 0, 3, crop=(70, 0, 20, 4))
+    with pytest.raises(UsageError, match=r"crop=\(0, 0, 20, 4\): residual_magnitude comes whole"):
+        read_clip(entries, facts, 0, 3, ("residual_magnitude",), crop=(0, 0, 20, 4))

@@ -184,7 +184,7 @@ def test_other_forms_of_residual_that_were_stored(stream: Callable[[str], Path],
 
 def test_what_a_codec_cannot_give(samples: Samples) -> None:
     _, (entries, facts), _ = samples("h264.mp4")
-    with pytest.raises(UnsupportedError, match="codec=h264: .* MPEG-4 Part 2 alone"):
+    with pytest.raises(UnsupportedError, match=r"codec=h264: .* MPEG-4 Part 2 alone"):
         read_clip(entries, facts, 0, 2, ("coded_residual",))
 
 

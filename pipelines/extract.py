@@ -237,7 +237,7 @@ class _Run:
             summary.failed += [status for status in statuses if status.error is not None]
             if stores_motion:
                 summary.num_inexact += sum(not status.facts.get("motion_exact", True) for status in statuses)
-            summary.num_damaged += sum(status.facts.get("decode_errors", 0) > 0 for status in statuses)
+            summary.num_damaged += sum((status.facts.get("decode_errors") or 0) > 0 for status in statuses)
         return summary
 
 

@@ -49,6 +49,8 @@ class Options:
                 "decode_errors=keep: packing a stream as it is decodes nothing, so no error can be counted; leave out "
                 "--decode-errors, --layout bitstream or --codec copy"
             )
+        if self.codec == "h264" and "residual" in self.modalities and self.settings.residual_form == "coded":
+            raise UsageError("residual_form=coded: the coded residual is for MPEG-4 Part 2; leave out --codec h264")
         if self.segment_seconds is not None and not 0.1 <= self.segment_seconds <= 300:
             raise UsageError(f"segment={self.segment_seconds}: must be between 0.1 and 300 seconds")
         if self.shard_bytes < 1:

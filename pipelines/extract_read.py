@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from vidprep.codec.packed import pack
-
 from vidprep.codec.frame import Frame
+from vidprep.codec.packed import pack
 from vidprep.codec.timing import microseconds
 from vidprep.codec.video import Video
+from vidprep.codec.wanted import Wanted
 from vidprep.errors import DecodeError, UnsupportedError
 from vidprep.modalities import MODALITIES
 from vidprep.modalities.base import Modality, Span
@@ -75,6 +75,13 @@ def _check_duration(timeline: Timeline) -> None:
 def pack_stream(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tuple[list[Modality], Timeline]:
     """Store the stream as it is; what can be rebuilt from it is not stored."""
     packed = pack(stream, start_seconds=span.start_seconds, end_seconds=span.end_seconds)
+    if packed.is_interlaced and {"motion", "residual"} & set(job.modalities):
+        raise UnsupportedError(
+            "interlaced=true: vectors of fields can't be told from those of frames; transcode it (--codec mpeg4), or "
+            "leave out motion and residual (--modalities)"
+        )
+    if "residual" in job.modalities and job.settings.residual_form == "coded":
+        Wanted(coded=True).check(stream.metadata.codec)
     first = stream.metadata.start_seconds
     inside = [i for i, time in enumerate(packed.pts_seconds) if _inside(time - first, span)]
     if not inside:
@@ -89,6 +96,7 @@ def pack_stream(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tu
             "motion_exact": packed.motion_exact,
             "num_dropped_frames": packed.num_dropped_frames,
             "num_repaired_times": packed.num_repaired_times,
+            **({"decode_errors": None} if job.recipe is None else {}),  # not known: nothing was decoded
             "packets": {"entry": packed.entry, **packed.facts()},
         },
     )

@@ -41,6 +41,15 @@ def test_all_arrays_of_a_frame(path: Path, crop: tuple[int, int, int, int] | Non
         np.testing.assert_array_equal(field, frame.accumulated_motion()[part])
 
 
+@pytest.mark.parametrize("crop", [(60, 10, 37, 20), (61, 11, 36, 19), (96, 0, 1, 1), (60, 10, 36, 20)])
+def test_small_crops_at_an_odd_edge(tmp_path: Path, crop: tuple[int, int, int, int]) -> None:
+    write_video(tmp_path / "v.avi", busy_frames(3, 97, 80))
+    x, y, width, height = crop
+    cropper = Cropper(crop, 97, 80)
+    for frame in Video(tmp_path / "v.avi").frames(vectors=False):
+        np.testing.assert_array_equal(cropper.rgb(frame), frame.rgb()[y : y + height, x : x + width])
+
+
 def test_residuals_need_a_tracked_frame(path: Path) -> None:
     cropper = Cropper((0, 0, 8, 8), 96, 80)
     for track in ("none", "motion"):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -22,6 +23,7 @@ from reference import (
 from reference import dense_motion as slow_dense_motion
 
 from vidprep.codec import _kernels
+from vidprep.codec._compile import kernel
 from vidprep.codec.blocks import BLOCK_DTYPE, dense_motion
 from vidprep.codec.motion import Track, accumulate_vectors
 from vidprep.codec.residual import (
@@ -416,3 +418,14 @@ def test_every_kernel_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
     accumulated_residual_magnitude(rows, rows, 4)
     cropped_residual(rows.ravel(), 0, 12, rows, (1, 1, 2, 2))
     assert called == set(KERNELS)
+
+
+def test_without_a_place_for_what_is_compiled() -> None:
+    """Numba keeps nothing for a function that stands in no file, as for one in a folder that can't be written."""
+    namespace: dict[str, Any] = {}
+    exec("def twice(x):\n    return 2 * x", namespace)
+    with pytest.raises(RuntimeError, match="no locator available"):
+        numba.njit(cache=True)(namespace["twice"])
+    compiled = kernel(namespace["twice"])
+    assert isinstance(compiled, Dispatcher)
+    assert compiled(21) == 42

@@ -219,6 +219,40 @@ class TestDamagedStarts:
         assert without_place(unpack(stream).frames()) == frames
         assert len(frames) < len(whole.pts_seconds)
 
+    @pytest.mark.parametrize("name", ["mpeg4", "mpeg4-b", "mpeg2-b", "h264"])
+    @pytest.mark.parametrize("start", [0.2, 0.5])
+    def test_frames_that_an_edit_list_hides(
+        self, path_of: Callable[[str], Path], tmp_path: Path, name: str, start: float
+    ) -> None:
+        """A clip that was trimmed without encoding: the frames before it are there for others to refer to."""
+        whole, path = tmp_path / "whole.mp4", tmp_path / "trimmed.mp4"
+        ffmpeg("-fflags", "+genpts", "-i", path_of(name), "-c", "copy", whole)
+        ffmpeg("-ss", start, "-i", whole, "-c", "copy", path)
+        with av.open(str(path)) as container:
+            hidden = sum(packet.is_discard for packet in container.demux(video=0) if packet.size)
+        video = Video(path)
+        stream = pack(video)
+        check_against_source(video, stream)
+        assert without_place(unpack(stream).frames()) == without_place(video.frames())
+        assert hidden > 0
+        with av.open(str(path)) as container:
+            assert len(list(container.decode(video=0))) == len(stream.pts_seconds) + stream.num_dropped_frames
+
+    def test_b_frames_out_of_their_anchors_time(self, path_of: Callable[[str], Path], tmp_path: Path) -> None:
+        """Without a P-frame, the B-frames behind it are not between their anchors: the decoder skips them."""
+        whole = pack(Video(path_of("mpeg4-b")))
+        lost = whole.packet_types.index("P", whole.packet_types.index("B"))
+        kept = [i for i in range(len(whole.sizes)) if i != lost]
+        (tmp_path / "v.m4v").write_bytes(
+            whole.data[: whole.offsets[0]]
+            + b"".join(whole.data[whole.offsets[i] : whole.offsets[i] + whole.sizes[i]] for i in kept)
+        )
+        video = Video(tmp_path / "v.m4v")
+        stream = pack(video)
+        frames = without_place(video.frames())
+        assert without_place(unpack(stream).frames()) == frames
+        assert len(frames) < len(whole.pts_seconds) - 1
+
     @pytest.mark.parametrize("name", ["mpeg4-b", "mpeg2-b"])
     def test_an_open_group_at_the_start(self, path_of: Callable[[str], Path], tmp_path: Path, name: str) -> None:
         """The first packets are an I-frame and B-frames that would need the group before."""

@@ -451,7 +451,7 @@ class TestDamage:
         for column in (facts["packets"]["display_indices"],):
             column[1], column[2] = column[2], column[1]
         facts["packets"]["picture_types"] = "IBP" + stream.packet_types[3:]
-        with pytest.raises(DecodeError, match=r"frame=1 of clip: .*extract it again"):
+        with pytest.raises(DecodeError, match=r"frame=1 of clip: .*get the video anew"):
             list(PackedVideo(stream.data, facts).frames())
 
     @pytest.mark.parametrize("name", ["mpeg4-b", "h264-b", "mpeg2-b"])

@@ -226,9 +226,17 @@ def test_usage(samples: Samples, layout: int) -> None:
     for start, stop in ((-1, 3), (3, 3), (0, 8)):
         with pytest.raises(UsageError, match=rf"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames=7"):
             read_clip(entries, facts, start, stop)
-    for kinds in (("flow",), ()):
-        with pytest.raises(UsageError, match=r"modalities=.*: must be of rgb, motion, accumulated_motion, residual"):
+    for kinds in (("flow",), (), "rgb"):
+        with pytest.raises(UsageError, match=r"modalities=.*: must be a sequence of rgb, motion, accumulated_motion"):
             read_clip(entries, facts, 0, 3, kinds)
+    for start, stop in ((0, 1.5), (0, None)):
+        with pytest.raises(UsageError, match=rf"start=0, stop={stop}: must be"):
+            read_clip(entries, facts, start, stop)  # type: ignore[arg-type]
+    for crop in ((1, 2, 3), 5, (0.0, 0.0, 10.0, 10.0)):
+        with pytest.raises(UsageError, match=r"crop=.*: must be x, y, width and height"):
+            read_clip(entries, facts, 0, 3, crop=crop)  # type: ignore[arg-type]
+    with pytest.raises(ShardError, match="clip: KeyError"):
+        read_clip(entries, {}, 0, 3)
     with pytest.raises(UsageError, match=r"crop=\(70, 0, 20, 4\): .*must lie within the picture, 80x64"):
         read_clip(entries, facts, 0, 3, crop=(70, 0, 20, 4))
     with pytest.raises(UsageError, match=r"crop=\(0, 0, 20, 4\): residual_magnitude comes whole"):

@@ -1,5 +1,6 @@
 """``--decode-errors``: a damaged video fails, or is kept and says so in its sample, its status row and the summary."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,3 +99,22 @@ def test_the_command_warns(source: Path, tmp_path: Path) -> None:
     result = vidprep("extract", *more[:-1], tmp_path / "failed", "--decode-errors", "fail", source)
     assert result.returncode == 1
     assert "decode_errors>0" not in result.stderr
+
+
+def test_errors_behind_the_last_chosen_frame_count(tmp_path: Path) -> None:
+    """Whatever frames are stored, the sample says what the decoder reported of the whole video."""
+    path = next(path for path in write_sources(tmp_path / "in") if path.name == "mpeg4.avi")
+    for other in (tmp_path / "in").iterdir():
+        if other != path:
+            other.unlink()
+    data = bytearray(path.read_bytes())
+    place = data.rindex(b"\0\0\1\xb6") + 40  # in the last frame
+    data[place : place + 60] = bytes(60)
+    path.write_bytes(data)
+    counts = {}
+    for frames in ("all", "uniform:1"):
+        extract(tmp_path / "in", tmp_path / frames, replace(options("copy", "keep"), frames=frames))
+        [tar] = (tmp_path / frames).glob("*.tar")
+        [sample] = read_samples(tar)
+        counts[frames] = sample.facts["decode_errors"]
+    assert counts["all"] == counts["uniform:1"] > 0

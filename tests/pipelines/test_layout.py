@@ -245,6 +245,33 @@ class TestCopy:
         with pytest.raises(DecodeError, match=r"frame=\d+ of v%2Eavi"):
             read_clip(sample.entries, sample.facts, 0, 14)
 
+    def test_nothing_is_claimed_of_what_was_not_decoded(self, tmp_path: Path) -> None:
+        write_clip(tmp_path / "in" / "v.avi", num_frames=14)
+        for codec, known in (("copy", None), ("mpeg4", 0)):
+            options = replace(OPTIONS, codec=codec, size=None, gop=None)
+            extract(tmp_path / "in", tmp_path / codec, options)
+            assert only(tmp_path / codec).facts["decode_errors"] == known
+            assert verify(tmp_path / codec).problems == ()
+            assert shard_stats(tmp_path / codec).num_damaged == 0
+
+    def test_fields_are_refused_where_motion_is_wanted(self, tmp_path: Path) -> None:
+        options = {"flags": "+ildct+ilme"}
+        write_clip(tmp_path / "in" / "v.avi", num_frames=14, codec="mpeg4", options=options)
+        chosen = replace(OPTIONS, codec="copy", size=None, gop=None)
+        summary = extract(tmp_path / "in", tmp_path / "out", chosen)
+        assert [str(status.error).partition(":")[0] for status in summary.failed] == ["interlaced=true"]
+        extract(tmp_path / "in", tmp_path / "rgb", replace(chosen, modalities=("rgb",)))
+        assert arrays(only(tmp_path / "rgb"), "rgb").shape == (14, 48, 64, 3)
+
+    def test_the_coded_residual_is_of_mpeg4_alone(self, tmp_path: Path) -> None:
+        settings = Settings(residual_form="coded")
+        with pytest.raises(UsageError, match=r"residual_form=coded: .* leave out --codec h264"):
+            Options(codec="h264", settings=settings)
+        write_clip(tmp_path / "in" / "v.mp4", num_frames=14, codec="h264", quantiser=20)
+        chosen = replace(OPTIONS, codec="copy", size=None, gop=None, settings=settings)
+        summary = extract(tmp_path / "in", tmp_path / "out", chosen)
+        assert [str(status.error).partition(":")[0] for status in summary.failed] == ["codec=h264"]
+
     def test_a_cut_file_fails_alone(self, tmp_path: Path) -> None:
         whole = write_clip(tmp_path / "in" / "whole.mp4", num_frames=14)
         (tmp_path / "in" / "cut.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])

@@ -7,9 +7,10 @@ ISO/IEC 14496-2, sections 7.6.2.1 (half samples), 7.6.2.2 (quarter samples), 7.6
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from vidprep.codec._compile import kernel
 
 Array = NDArray[np.generic]
 Rules = tuple[int, int, int, int, int, int]
@@ -27,7 +28,7 @@ NUM_SCRATCH_BYTES = _ROW + _STRIDE
 _GREY = 128
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def predict(
     macroblocks: Array, rules: Rules, is_chroma: bool, past: Array, future: Array, scratch: Array, prediction: Array
 ) -> None:
@@ -56,7 +57,7 @@ def predict(
                     _average(size, scratch, flat, begin, stride)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def find_fault(macroblocks: Array, plane: int, picture: Array, prediction: Array) -> int:
     """Return a macroblock in which a block that isn't coded differs from its prediction, or -1.
 
@@ -82,7 +83,7 @@ def find_fault(macroblocks: Array, plane: int, picture: Array, prediction: Array
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _fill(size: int, out: Array, begin: int, stride: int) -> None:
     for k in range(size):
         to = np.uint64(begin + k * stride)
@@ -90,7 +91,7 @@ def _fill(size: int, out: Array, begin: int, stride: int) -> None:
             out[to + i] = _GREY
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _average(size: int, scratch: Array, out: Array, begin: int, stride: int) -> None:
     """Replace a prediction by the mean of it and the second one, rounded up."""
     for k in range(size):
@@ -100,7 +101,7 @@ def _average(size: int, scratch: Array, out: Array, begin: int, stride: int) -> 
             out[to + i] = np.uint8(total >> np.uint16(1))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _compensate(
     macroblock: Any, xs: Array, ys: Array, rules: Rules, is_chroma: bool, row: int, column: int, reference: Array,
     scratch: Array, out: Array, begin: int, stride: int,
@@ -112,7 +113,7 @@ def _compensate(
         _compensate_luma(xs, ys, macroblock.four, rules, 16 * row, 16 * column, reference, scratch, out, begin, stride)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _compensate_luma(
     xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, reference: Array, scratch: Array, out: Array,
     begin: int, stride: int,
@@ -134,7 +135,7 @@ def _compensate_luma(
         )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _compensate_chroma(
     xs: Array, ys: Array, is_four: bool, rules: Rules, y: int, x: int, reference: Array, scratch: Array, out: Array,
     begin: int, stride: int,
@@ -151,13 +152,13 @@ def _compensate_chroma(
     )
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _clip(place: int, fraction: int, low: int, high: int) -> tuple[int, int]:
     """Keep a block of four near the picture, as libavcodec does (it clips to the size without padding)."""
     return min(max(place, low), high), 0 if place >= high else fraction
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _chroma_vector(vectors: Array, is_four: bool, quarter_sample: int) -> int:
     """Return a component of the chroma vector in half samples of chroma."""
     total, num_blocks = 0, 4 if is_four else 1
@@ -170,7 +171,7 @@ def _chroma_vector(vectors: Array, is_four: bool, quarter_sample: int) -> int:
     return ((total >> 3) & ~1) + (0 if sixteenth < 3 else 1 if sixteenth < 14 else 2)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _interpolate(
     plane: Array, num_rows: int, num_columns: int, x: int, y: int, fx: int, fy: int, quarter_sample: int,
     rounding: int, size: int, scratch: Array, out: Array, to: int, step: int,
@@ -195,7 +196,7 @@ def _interpolate(
         _filter_columns(fy, rounding, size, scratch, out, to, step)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _replicate_edge(
     source: Array, stride: int, num_rows: int, num_columns: int, x: int, y: int, size: int, scratch: Array
 ) -> None:
@@ -206,7 +207,7 @@ def _replicate_edge(
             scratch[np.uint64(_EDGE + k * _STRIDE + i)] = source[np.uint64(line + column)]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _copy(source: Array, begin: int, stride: int, width: int, num_rows: int, out: Array, to: int, step: int) -> None:
     for k in range(num_rows):
         a, b = np.uint64(begin + k * stride), np.uint64(to + k * step)
@@ -214,7 +215,7 @@ def _copy(source: Array, begin: int, stride: int, width: int, num_rows: int, out
             out[b + i] = source[a + i]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _half_samples(
     source: Array, begin: int, stride: int, fx: int, fy: int, rounding: int, size: int, out: Array, to: int, step: int
 ) -> None:
@@ -235,7 +236,7 @@ def _half_samples(
                 out[at + i] = np.uint8((total + half_up) >> np.uint16(1))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _filter_rows(
     source: Array, begin: int, stride: int, fraction: int, rounding: int, size: int, num_rows: int, scratch: Array,
     out: Array, to: int, step: int,
@@ -257,7 +258,7 @@ def _filter_rows(
         _filter(places, fraction, rounding, count, scratch, out, np.uint64(to + k * step))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _filter_columns(fraction: int, rounding: int, size: int, scratch: Array, out: Array, to: int, step: int) -> None:
     """Take the area after the horizontal filter ``fraction`` quarters further down."""
     for k in range(size):
@@ -266,7 +267,7 @@ def _filter_columns(fraction: int, rounding: int, size: int, scratch: Array, out
         _filter(places, fraction, rounding, np.uint64(size), scratch, out, np.uint64(to + k * step))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _line(k: int, size: int) -> np.uint64:
     """Return where line ``k`` of the area's ``size + 1`` begins, or the one that it mirrors."""
     if k < 0:
@@ -276,7 +277,7 @@ def _line(k: int, size: int) -> np.uint64:
     return np.uint64(_STAGE + k * _STRIDE)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def _filter(
     places: tuple[np.uint64, ...], fraction: int, rounding: int, count: np.uint64, scratch: Array, out: Array,
     to: np.uint64,

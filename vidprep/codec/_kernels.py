@@ -8,9 +8,10 @@ vector, without a division or a lookup a pixel, and what is kept is what is give
 
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from vidprep.codec._compile import inlined, kernel
 
 Array = NDArray[np.generic]
 
@@ -21,7 +22,7 @@ _X = 0xFFFF  # the half of a pair that is x
 # index, and the loops over a row are ten times slower.
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _extent(first: Any, last: Any, height: int, width: int) -> tuple[int, int, int, int, int, int]:
     """Return a run's vector and its rows and columns whose pixel and source both lie in the frame."""
     vx = np.int64(first.dst_x) - first.src_x
@@ -34,7 +35,7 @@ def _extent(first: Any, last: Any, height: int, width: int) -> tuple[int, int, i
     return vx, vy, x0, max(x0, x1), y0, max(y0, y1)
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def _next_run(blocks: Any, source: int, start: int) -> tuple[int, int]:
     """Return where the next run begins and ends: blocks with one vector, side by side, that don't stay as they are."""
     begin, num_blocks = start, blocks.shape[0]
@@ -57,7 +58,7 @@ def _next_run(blocks: Any, source: int, start: int) -> tuple[int, int]:
     return begin, end
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def fill_motion(blocks: Array, source: int, field: Array) -> None:
     """Write each block's whole-pixel vector into ``field`` (H, W), int32 seen as int16 x, int16 y, zeroed before."""
     height, width = field.shape
@@ -76,7 +77,7 @@ def fill_motion(blocks: Array, source: int, field: Array) -> None:
                 flat[place + k] = pair
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def gather_blocks(
     blocks: Array, source: int, reference: Array, reference_picture: Array, moved: Array, moved_picture: Array
 ) -> int:
@@ -110,7 +111,7 @@ def gather_blocks(
     return num_pixels
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def scatter_blocks(
     blocks: Array, source: int, moved: Array, moved_picture: Array, target: Array, target_picture: Array
 ) -> None:
@@ -133,7 +134,7 @@ def scatter_blocks(
             place += count
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def restore_blocks(
     blocks: Array, source: int, base: Array, base_picture: Array, target: Array, target_picture: Array
 ) -> None:
@@ -154,7 +155,7 @@ def restore_blocks(
                 target_picture[y, x] = base_picture[y, x]
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def subtract(picture: Array, prediction: Array, out: Array) -> None:
     """Write ``picture - prediction`` of uint8 rows into ``out``, int16; rows of ``picture`` may be padded."""
     for y in range(out.shape[0]):
@@ -162,7 +163,7 @@ def subtract(picture: Array, prediction: Array, out: Array) -> None:
             out[y, x] = np.int16(picture[y, x]) - np.int16(prediction[y, x])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def subtract_lines(
     picture: Array, start: int, step: int, prediction: Array, prediction_start: int, prediction_step: int, out: Array
 ) -> None:
@@ -176,7 +177,7 @@ def subtract_lines(
             flat[place + k] = np.int16(picture[begin + k]) - np.int16(prediction[origin + k])
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def subtract_uint8(picture: Array, prediction: Array, out: Array) -> int:
     """Write ``picture - prediction + 128`` clipped to uint8 into ``out``; return the number of clipped values."""
     num_clipped = 0
@@ -192,7 +193,7 @@ def subtract_uint8(picture: Array, prediction: Array, out: Array) -> int:
     return num_clipped
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def average_magnitude(
     picture: Array, prediction: Array, squares: Array, sums: Array, halves: Array, out: Array
 ) -> None:

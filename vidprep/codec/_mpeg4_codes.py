@@ -10,9 +10,9 @@ cached is stale: whoever edits this one, or the tables, touches that one as well
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 
+from vidprep.codec._compile import inlined, kernel
 from vidprep.codec._mpeg4_tables import (
     CODE_BITS,
     COEFFICIENTS,
@@ -48,7 +48,7 @@ class Header(NamedTuple):
     direct_in_four: int
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
+@inlined
 def peek(data: Any, position: int, count: int) -> int:
     """Return the next ``count`` bits, 1 to 25."""
     at = np.uint64(position) >> np.uint64(3)
@@ -58,7 +58,7 @@ def peek(data: Any, position: int, count: int) -> int:
     return int(np.int64(np.uint32(word << np.uint32(position & 7)) >> np.uint32(32 - count)))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def skip_coefficients(data: Any, position: int, table: Any, longest_runs: Any, first: int) -> int:
     """Read a block's run-level events; ``first`` is the place of the first coefficient that they may fill."""
     place = first - 1
@@ -93,7 +93,7 @@ def skip_coefficients(data: Any, position: int, table: Any, longest_runs: Any, f
     return position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def skip_dc(data: Any, position: int, table: Any) -> int:
     """Read an intra block's DC difference."""
     entry = table[peek(data, position, CODE_BITS)]
@@ -103,7 +103,7 @@ def skip_dc(data: Any, position: int, table: Any) -> int:
     return int(position + (entry & 15) + size + (size > 8))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def skip_inter(data: Any, position: int, cbp: int) -> int:
     """Read the coefficients of the blocks that a pattern names."""
     for block in range(6):
@@ -112,7 +112,7 @@ def skip_inter(data: Any, position: int, cbp: int) -> int:
     return position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def skip_intra(data: Any, position: int, cbp: int, has_dc: bool) -> int:
     """Read an intra macroblock's blocks."""
     for block in range(6):
@@ -123,7 +123,7 @@ def skip_intra(data: Any, position: int, cbp: int, has_dc: bool) -> int:
     return position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_vector(data: Any, position: int, predictor: int, fcode: int) -> tuple[int, int]:
     """Return one component of a vector, and where it ends (section 7.6.3)."""
     entry = MOTION[peek(data, position, CODE_BITS)]
@@ -143,7 +143,7 @@ def read_vector(data: Any, position: int, predictor: int, fcode: int) -> tuple[i
     return ((value + half) & (2 * half - 1)) - half, position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def skip_stuffing(data: Any, position: int) -> int:
     """Skip macroblock stuffing in a P-VOP: a bit that says coded, then the stuffing code."""
     while peek(data, position, 10) == 1:
@@ -151,7 +151,7 @@ def skip_stuffing(data: Any, position: int) -> int:
     return position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_packet(data: Any, position: int, quantiser: int, header: Header) -> tuple[int, int, int]:
     """Read a video packet's header if there is one; return its first macroblock, else -1; position; quantiser."""
     gap = 8 - (position & 7)  # a zero, then ones up to the byte's end

@@ -5,9 +5,9 @@ Imported where a kernel first runs: numba takes a fifth of a second to load.
 
 from typing import Any
 
-import numba
 import numpy as np
 
+from vidprep.codec._compile import kernel
 from vidprep.codec._mpeg4_codes import (
     INVALID,
     Header,
@@ -21,7 +21,7 @@ from vidprep.codec._mpeg4_codes import (
 from vidprep.codec._mpeg4_tables import CBPY, CODE_BITS, MB_TYPE_B, MCBPC_INTER, STUFFING
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def scale(motion: int, change: int, header: Header) -> tuple[int, int]:
     """Divide an anchor's motion between the past and the future, truncating toward zero."""
     sign = -1 if motion < 0 else 1
@@ -32,7 +32,7 @@ def scale(motion: int, change: int, header: Header) -> tuple[int, int]:
     return past, -sign * (sign * motion * rest // header.span_ticks)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def set_direct(macroblocks: Any, anchors: Any, number: int, x: int, y: int, header: Header) -> None:
     """Derive the vectors of direct mode from the next anchor's and a difference (section 7.6.9.5.2)."""
     mb, anchor = macroblocks[number], anchors[number]
@@ -48,13 +48,13 @@ def set_direct(macroblocks: Any, anchors: Any, number: int, x: int, y: int, head
         mb.past_x[3], mb.past_y[3], mb.future_x[3], mb.future_y[3] = x, y, x, y
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def median(a: int, b: int, c: int) -> int:
     """Return the middle one of three."""
     return max(min(a, b), min(max(a, b), c))
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def predict(macroblocks: Any, number: int, block: int, num_columns: int, first: int) -> tuple[int, int]:
     """Return the vector expected for a luma block (section 7.6.5); ``first`` is its packet's first macroblock."""
     if block == 3:
@@ -83,7 +83,7 @@ def predict(macroblocks: Any, number: int, block: int, num_columns: int, first: 
     return median(ax, bx, cx), median(ay, by, cy)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_past_vectors(data: Any, position: int, header: Header, macroblocks: Any, number: int, first: int) -> int:
     """Read the vector or the four vectors of a P-VOP's macroblock."""
     mb = macroblocks[number]
@@ -99,7 +99,7 @@ def read_past_vectors(data: Any, position: int, header: Header, macroblocks: Any
     return position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def parse_p_macroblock(
     data: Any, position: int, quantiser: int, header: Header, macroblocks: Any, number: int, first: int
 ) -> tuple[int, int]:
@@ -134,7 +134,7 @@ def parse_p_macroblock(
     return skip_inter(data, position, mb.cbp), quantiser
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def parse_p(data: Any, header: Header, macroblocks: Any) -> tuple[int, int]:
     """Fill in the macroblocks (N,), zeroed before, of a P-VOP; return how many were read, and where they end."""
     position, quantiser, first = header.position, header.quantiser, 0
@@ -156,7 +156,7 @@ def parse_p(data: Any, header: Header, macroblocks: Any) -> tuple[int, int]:
     return macroblocks.shape[0], skip_stuffing(data, position)
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_b_vector(data: Any, position: int, last: Any, fcode: int, xs: Any, ys: Any) -> int:
     """Read one vector of a B-VOP's macroblock, and keep it in ``last``."""
     for axis in range(2):
@@ -167,7 +167,7 @@ def read_b_vector(data: Any, position: int, last: Any, fcode: int, xs: Any, ys: 
     return position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def parse_b_macroblock(
     data: Any, position: int, quantiser: int, header: Header, vectors: Any, macroblocks: Any, anchors: Any, number: int
 ) -> tuple[int, int]:
@@ -205,7 +205,7 @@ def parse_b_macroblock(
     return skip_inter(data, position, mb.cbp), quantiser
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def read_b_packets(
     data: Any, position: int, quantiser: int, header: Header, vectors: Any, number: int, anchors: Any
 ) -> tuple[int, int]:
@@ -222,7 +222,7 @@ def read_b_packets(
     return position, quantiser
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def parse_b(data: Any, header: Header, macroblocks: Any, anchors: Any) -> tuple[int, int]:
     """Fill in the macroblocks (N,), zeroed before, of a B-VOP; ``anchors`` are those of the next anchor."""
     position, quantiser = header.position, header.quantiser
@@ -248,7 +248,7 @@ def parse_b(data: Any, header: Header, macroblocks: Any, anchors: Any) -> tuple[
     return macroblocks.shape[0], position
 
 
-@numba.njit(cache=True, nogil=True)
+@kernel
 def fill_blocks(macroblocks: Any, motion_scale: int, blocks: Any) -> None:
     """Write block vectors, zeroed before, in libavcodec's order: by macroblock, past before future, by block."""
     count = 0

@@ -87,6 +87,8 @@ class Cropper:
         x0, y0, x1, y1 = x // 2, y // 2, -(-(x + width) // 2), -(-(y + height) // 2)
         luma, *chroma = (_plane(plane) for plane in picture.planes)
         x_end = min(2 * x1, picture.width)
+        if x_end % 2:  # PyAV makes no such view
+            return None
         planes = [luma[2 * y0 : 2 * y1, 2 * x0 : x_end], *(plane[y0:y1, x0:x1] for plane in chroma)]
         part = av.VideoFrame.from_dlpack(planes, format="yuv420p", width=x_end - 2 * x0, height=2 * (y1 - y0))
         part.colorspace, part.color_range = picture.colorspace, picture.color_range
@@ -100,6 +102,8 @@ def _plane(plane: av.video.plane.VideoPlane) -> NDArray[np.uint8]:
 def _inside(crop: Crop | None, width: int, height: int) -> Crop:
     if crop is None:
         return 0, 0, width, height
+    if not (isinstance(crop, tuple | list) and len(crop) == 4 and all(isinstance(side, int) for side in crop)):
+        raise UsageError(f"crop={crop}: must be x, y, width and height, whole numbers of pixels")
     x, y, w, h = crop
     if x < 0 or y < 0 or w < 1 or h < 1 or x + w > width or y + h > height:
         raise UsageError(f"crop={crop}: x, y, width and height must lie within the picture, {width}x{height}")

@@ -40,8 +40,6 @@ class Damage:
 
     Attributes
     ----------
-    num_reports : int
-        Damaged pictures, damaged packets and refused packets.
     is_logged : bool
         Whether FFmpeg logged an error, be there a report or not: lost references, garbage between packets.
     """
@@ -49,14 +47,26 @@ class Damage:
     def __init__(self, name: str, *, keep: bool) -> None:
         self.name = name
         self.keep = keep
-        self.num_reports = 0
+        self._num_before = self._num_found = 0
         self.is_logged = False
+
+    def again(self) -> Damage:
+        """Return one for another pass over the same stream; it remembers what the worst pass before it found."""
+        other = Damage(self.name, keep=self.keep)
+        other._num_before = max(self._num_before, self._num_found)
+        other.is_logged = self.is_logged
+        return other
+
+    @property
+    def num_reports(self) -> int:
+        """Damaged pictures, damaged packets and refused packets, in the pass that found most."""
+        return max(self._num_before, self._num_found)
 
     def report(self, error: DecodeError) -> None:
         """Count one report, or raise it."""
         if not self.keep:
             raise error from None  # whatever FFmpeg says, it is no lack of memory
-        self.num_reports += 1
+        self._num_found += 1
 
     @contextmanager
     def listening(self) -> Iterator[None]:

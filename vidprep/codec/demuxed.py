@@ -12,6 +12,7 @@ import av
 from vidprep.codec.container import decoding, seek, video_stream
 from vidprep.codec.h264 import References
 from vidprep.codec.headers import Header, HeaderReader
+from vidprep.codec.mpeg4_vop import Clock
 from vidprep.codec.pictures import damaged, seconds_of
 from vidprep.codec.video import SEEK_MARGIN_SECONDS, Video
 from vidprep.errors import UnsupportedError
@@ -35,6 +36,8 @@ class CodedPacket:
         Position in decoding order.
     pts, time : int or None, float or None
         The picture's timestamp, in ticks and seconds, called as in a decoded picture.
+    is_discard : bool
+        Whether the container hides it (an edit list), so that it is decoded for others to refer to, and not shown.
     """
 
     number: int
@@ -42,6 +45,7 @@ class CodedPacket:
     header: Header
     pts: int | None
     time: float | None
+    is_discard: bool
 
     @property
     def letter(self) -> str:
@@ -94,8 +98,8 @@ def _demux(video: Video, start: float | None) -> CodedStream:
                 raise damaged(packet, video.name)
             if packet.size:
                 time = seconds_of(packet.pts, stream.time_base)
-                data = bytes(packet)
-                packets.append(CodedPacket(len(packets), data, reader.read(data), packet.pts, time))
+                data, hidden = bytes(packet), packet.is_discard
+                packets.append(CodedPacket(len(packets), data, reader.read(data), packet.pts, time, hidden))
         _check_tag(context.codec_tag, reader.head, video.name)
         return CodedStream(packets, reader.head, (int(context.color_range), int(context.colorspace)))
 
@@ -135,7 +139,8 @@ def in_display_order(codec: str, stream: CodedStream) -> list[CodedPacket]:
     """
     packets = [packet for packet in stream.packets if packet.letter != "N"]
     if codec != "h264":
-        return list(_delayed_by_one(packets))
+        return [packet for packet in _delayed_by_one(packets) if not packet.is_discard]
+    packets = [packet for packet in packets if not packet.is_discard]
     times = {packet.pts for packet in packets}
     if None not in times and len(times) == len(packets):
         return sorted(packets, key=lambda packet: packet.pts or 0)
@@ -151,13 +156,15 @@ def _delayed_by_one(packets: list[CodedPacket]) -> Iterator[CodedPacket]:
     """Yield B-frames at once and anchors when the next one comes.
 
     A B-frame without its past anchor is not shown, unless its group is closed; for a P-frame without one the
-    decoder invents it.
+    decoder invents it. Nor is a B-frame of MPEG-4 whose time is not between those of its anchors.
     """
     waiting: CodedPacket | None = None
-    has_past = False
+    has_past, clock = False, Clock()
     for packet in packets:
+        vop = packet.header.vop
+        past, span = (1, 2) if vop is None else clock.step(vop, packet.header.ticks_per_second)
         if packet.letter == "B":
-            if has_past:
+            if has_past and 0 < past < span:
                 yield packet
             continue
         has_past = waiting is not None or packet.letter == "P" or packet.header.is_closed

@@ -13,7 +13,7 @@ from functools import lru_cache
 from vidprep.codec.bitstream import BitReader
 from vidprep.codec.h264_headers import picture_kind
 from vidprep.codec.mpeg4 import Vol, read_vol
-from vidprep.codec.mpeg4_vop import read_vop
+from vidprep.codec.mpeg4_vop import Vop, read_vop
 from vidprep.errors import DecodeError, UnsupportedError
 
 _START = b"\x00\x00\x01"
@@ -33,12 +33,16 @@ class Header:
     is_closed : bool
         Whether B-frames right after it in decoding order do without the picture before.
     is_interlaced : bool
+    vop : Vop or None
+        MPEG-4's own header; its times count ``ticks_per_second``.
     """
 
     letter: str
     is_entry: bool = False
     is_closed: bool = False
     is_interlaced: bool = False
+    vop: Vop | None = None
+    ticks_per_second: int = 1
 
 
 NO_PICTURE = Header("N")
@@ -135,7 +139,13 @@ def _read_mpeg4(data: bytes, units: list[bytes], sets: list[bytes]) -> Header:
             f"is_interlaced={layer.interlaced}, low_delay={layer.low_delay} with B-frames: decoding them takes the "
             "frames before the group of pictures; transcode it (--codec mpeg4)"
         )
-    return Header(vop.picture_type, is_entry=vop.picture_type == "I", is_interlaced=layer.interlaced)
+    return Header(
+        vop.picture_type,
+        is_entry=vop.picture_type == "I",
+        is_interlaced=layer.interlaced,
+        vop=vop,
+        ticks_per_second=layer.ticks_per_second,
+    )
 
 
 @lru_cache(maxsize=16)

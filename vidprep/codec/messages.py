@@ -46,4 +46,7 @@ def error_of(name: str, status: int, messages: str) -> Exception | None:
     reason = re.sub(r" @ 0x[0-9a-f]+", "", _ERROR.sub("", lines[0])) if lines else "no message"  # as in every run
     if status < 0:
         return TranscodeError(f"ffmpeg was ended by signal {-status} on {name}: {reason}; is there enough memory?")
-    return DecodeError(f"{name}: ffmpeg gave up ({reason}); the file is damaged, get it anew or remove it")
+    return DecodeError(
+        f"{name}: ffmpeg gave up ({reason}); the file is damaged: get it anew, or keep it as far as it decodes "
+        "(--decode-errors keep)"
+    )

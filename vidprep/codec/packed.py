@@ -132,7 +132,11 @@ def pack(video: Video, *, start_seconds: float | None = None, end_seconds: float
         raise DecodeError(
             f"num_frames=0 in {video.name}: no I-frame found{limit}; check start and end, or get the file anew"
         )
-    times = [packet.time for packet in stream.packets if packet.letter != "N" and packet.time is not None]
+    times = [
+        packet.time
+        for packet in stream.packets
+        if not (packet.letter == "N" or packet.time is None or packet.is_discard)
+    ]
     video.num_dropped_frames += video.num_before(shown[0][0], times, start_seconds, num_before)
     return _lay_out(video, stream, shown)
 
@@ -172,7 +176,11 @@ def _lay_out(video: Video, stream: CodedStream, shown: _Shown) -> PackedStream:
     """Make the table, numbered from the first frame on, and leave out what is displayed before it."""
     first, last = shown[0][0].number, max(packet.number for packet, _ in shown)
     indices = {packet.number: index for index, (packet, _) in enumerate(shown)}
-    kept = [packet for packet in stream.packets[first : last + 1] if packet.number in indices or packet.letter == "N"]
+    kept = [
+        packet
+        for packet in stream.packets[first : last + 1]
+        if packet.number in indices or packet.is_discard or packet.letter == "N"
+    ]
     before = b"" if kept[0].data.startswith(stream.head) else stream.head
     sizes = [len(packet.data) for packet in kept]
     is_exact, is_interlaced = _motion(video.metadata.codec, stream.head, kept)
@@ -187,7 +195,7 @@ def _lay_out(video: Video, stream: CodedStream, shown: _Shown) -> PackedStream:
         sizes=tuple(sizes),
         packet_types="".join(packet.letter for packet in kept),
         display_indices=tuple(indices.get(packet.number) for packet in kept),
-        entry_points=tuple(i for i, packet in enumerate(kept) if packet.header.is_entry),
+        entry_points=tuple(i for i, packet in enumerate(kept) if packet.header.is_entry and not packet.is_discard),
         picture_types="".join(packet.letter for packet, _ in shown),
         pts_seconds=tuple(time for _, time in shown),
         num_dropped_frames=video.num_dropped_frames,

@@ -32,7 +32,7 @@ class PacketLog:
         """Hand the packets on."""
         for packet in packets:
             time = seconds_of(packet.pts, packet.time_base)
-            if self._times is not None and time is not None:
+            if self._times is not None and time is not None and not packet.is_discard:
                 self._times.append(time)
             if self._references is not None:
                 if packet.has_sidedata("new_extradata"):

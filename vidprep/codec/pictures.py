@@ -19,7 +19,7 @@ PICTURE_TYPES = {PictureType.I: "I", PictureType.P: "P", PictureType.B: "B", Pic
                  PictureType.SP: "P", PictureType.BI: "B"}  # fmt: skip
 """The letter of each kind of picture; those that no codec here knows count as P."""
 
-_CURE = "get the file anew, or keep it as far as it decodes (--decode-errors keep)"
+_CURE = "get the file anew, or transcode and keep it as far as it decodes (--codec mpeg4 --decode-errors keep)"
 
 if TYPE_CHECKING:
     Packet = av.Packet[av.VideoStream]

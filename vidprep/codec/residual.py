@@ -95,7 +95,7 @@ def accumulated_residual_magnitude(
 
     Parameters and shapes as in :func:`accumulated_residual`.
     """
-    if scale not in MAGNITUDE_SCALES:
+    if type(scale) is not int or scale not in MAGNITUDE_SCALES:
         raise UnsupportedError(
             f"scale={scale}: must be one of {', '.join(map(str, MAGNITUDE_SCALES))}; resize what one of them gives"
         )

@@ -24,6 +24,7 @@ _REPEATED_CODECS = frozenset({"mpeg1video", "mpeg2video"})
 """Codecs whose last anchor libavcodec gives out without vectors; MPEG-4's are parsed."""
 
 _REPEATED: Any = object()
+_PICTURE, _SEQUENCE_END = b"\0\0\1\0", b"\0\0\1\xb7"
 
 
 class SinglePass:
@@ -129,6 +130,8 @@ def _repeat_last(packets: Iterable[Packet]) -> Iterator[Packet]:
             data = bytes(packet)
             if _is_anchor(data):
                 last = data
+            elif data.startswith(_SEQUENCE_END) and _PICTURE not in data:
+                continue  # at a lone one too it gives out an anchor without vectors
         elif last:
             yield _repeated(last, packet.time_base)
         yield packet
@@ -136,7 +139,7 @@ def _repeat_last(packets: Iterable[Packet]) -> Iterator[Packet]:
 
 def _is_anchor(data: bytes) -> bool:
     """Tell whether a packet of MPEG-1 or 2 holds an I- or P-picture (ISO/IEC 13818-2, section 6.2.3)."""
-    place = data.find(b"\0\0\1\0")
+    place = data.find(_PICTURE)
     return 0 <= place < len(data) - 5 and data[place + 5] >> 3 & 7 in (1, 2)
 
 

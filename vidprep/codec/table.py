@@ -68,6 +68,7 @@ class PacketTable:
         self.height: int = facts["height"]
         color_range, color_space = packets["color"]
         self.color: tuple[int, int] = int(color_range), int(color_space)
+        _require(all(0 <= number < 256 for number in self.color), f"color={self.color}", "must be numbers of libavutil")
         self.offsets: list[int] = packets["offsets"]
         self.sizes: list[int] = packets["sizes"]
         self.frame_of_packet: list[int | None] = packets["display_indices"]

@@ -20,6 +20,8 @@ from vidprep.codec.table import PacketTable
 from vidprep.codec.wanted import Track, Wanted
 from vidprep.errors import DecodeError, UsageError
 
+_CURE = "get the video anew, or extract it with --codec mpeg4 --decode-errors keep"
+
 
 class PackedVideo:
     """A packed stream, read at random; may be shared by threads.
@@ -179,7 +181,7 @@ class PackedVideo:
                 num_found += 1
                 if num_found == len(indices):
                     return
-            raise DecodeError(f"frame={indices[num_found]} of {self._name}: it can't be decoded; extract it again")
+            raise DecodeError(f"frame={indices[num_found]} of {self._name}: it can't be decoded; {_CURE}")
 
     def _check(self, picture: av.VideoFrame, index: int) -> None:
         table = self._table
@@ -187,4 +189,4 @@ class PackedVideo:
         promised = (table.width, table.height, table.picture_types[index])
         if picture.is_corrupt or found != promised:
             reason = "it is damaged" if picture.is_corrupt else f"{found} is not the promised {promised}"
-            raise DecodeError(f"frame={index} of {self._name}: {reason}; extract it again")
+            raise DecodeError(f"frame={index} of {self._name}: {reason}; {_CURE}")

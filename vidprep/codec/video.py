@@ -183,7 +183,7 @@ class Video:
 
     def _frames(self, wanted: Wanted, start: float | None, end: float | None) -> Iterator[Frame]:
         self.num_dropped_frames, self.num_repaired_times = self._num_dropped_before, 0
-        self._damage["pictures"] = Damage(self.name, keep=self.keep_damaged)
+        self._damage["pictures"] = self._damage["pictures"].again()
         with self._container() as container:
             stream = video_stream(container, self.name)
             reading = SinglePass(stream.codec_context, self._damage["pictures"], wanted)

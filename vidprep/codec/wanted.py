@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from vidprep.codec.anchors import link_anchors
 from vidprep.codec.coded import check_codec
 from vidprep.codec.frame import Frame
 from vidprep.codec.motion import track_frames
-from vidprep.errors import UnsupportedError
+from vidprep.errors import UnsupportedError, UsageError
 
 VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
 """Codecs whose decoders export motion vectors."""
@@ -26,6 +26,10 @@ class Wanted:
     vectors: bool = True
     macroblocks: bool = False
     coded: bool = False
+
+    def __post_init__(self) -> None:
+        if self.track not in get_args(Track):
+            raise UsageError(f"track={self.track}: must be one of {', '.join(get_args(Track))}")
 
     @property
     def needs_vectors(self) -> bool:

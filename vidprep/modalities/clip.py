@@ -14,6 +14,7 @@ from vidprep.errors import ShardError, UsageError
 from vidprep.modalities import images, motion, residual
 from vidprep.modalities.base import numbered
 from vidprep.modalities.packed import CLIP_KINDS, is_packed, read_packed
+from vidprep.reading import readable
 
 
 def read_clip(
@@ -53,14 +54,26 @@ def read_clip(
     DecodeError
         If the stream is damaged.
     """
-    unknown = [name for name in modalities if name not in CLIP_KINDS]
-    if unknown or not modalities:
-        raise UsageError(f"modalities={','.join(modalities)}: must be of {', '.join(CLIP_KINDS)}")
-    num_frames = len(facts["frame_indices"])
-    if not 0 <= start < stop <= num_frames:
-        raise UsageError(f"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames={num_frames}")
+    if isinstance(modalities, str) or not modalities or not set(modalities) <= set(CLIP_KINDS):
+        raise UsageError(f"modalities={modalities!r}: must be a sequence of {', '.join(CLIP_KINDS)}")
     if crop is not None and "residual_magnitude" in modalities:
         raise UsageError(f"crop={crop}: residual_magnitude comes whole, at a smaller size; leave the crop out")
+    with readable("clip"):
+        num_frames = len(facts["frame_indices"])
+    if not (type(start) is type(stop) is int and 0 <= start < stop <= num_frames):
+        raise UsageError(f"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames={num_frames}")
+    with readable("clip"):
+        return _read(entries, facts, start, stop, modalities, crop)
+
+
+def _read(
+    entries: Mapping[str, bytes],
+    facts: Mapping[str, Any],
+    start: int,
+    stop: int,
+    modalities: Sequence[str],
+    crop: Crop | None,
+) -> dict[str, NDArray[Any]]:
     if is_packed(entries):
         return read_packed(entries, facts, modalities, start=start, stop=stop, crop=crop)
     x, y, width, height = Cropper(crop, facts["width"], facts["height"]).crop

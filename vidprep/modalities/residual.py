@@ -38,14 +38,17 @@ def extract(frame: Frame, *, out: NDArray[np.uint8] | None = None) -> tuple[NDAr
 def extract_coded(frame: Frame, *, out: NDArray[np.uint8] | None = None) -> tuple[NDArray[np.uint8], int]:
     """Return the coded residual + 128, clipped [shape=(H, W, 1), dtype=uint8], and the number of clipped values."""
     residual = frame.coded_residual()[..., np.newaxis] + OFFSET
-    clipped = np.clip(residual, 0, 255)
-    return clipped.astype(np.uint8), int(np.count_nonzero(clipped != residual))
+    out = np.empty(residual.shape, np.uint8) if out is None else out
+    np.clip(residual, 0, 255, out=out, casting="unsafe")
+    return out, int(np.count_nonzero(out != residual))
 
 
 def extract_magnitude(frame: Frame, *, out: NDArray[np.uint16] | None = None) -> tuple[NDArray[np.uint16], int]:
     """Return 64 times the magnitude at a quarter of the size [shape=(H/4, W/4, 1), dtype=uint16]; none is clipped."""
     magnitude = frame.accumulated_residual_magnitude(MAGNITUDE_SCALE)[..., np.newaxis]
-    return np.rint(magnitude * MAGNITUDE_STEPS).astype(np.uint16), 0
+    out = np.empty(magnitude.shape, np.uint16) if out is None else out
+    np.rint(magnitude * MAGNITUDE_STEPS, out=out, casting="unsafe")
+    return out, 0
 
 
 def encode(residual: NDArray[Any], image_format: str = "jpeg") -> bytes:

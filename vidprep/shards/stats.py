@@ -87,7 +87,7 @@ def shard_stats(folder: Path) -> Stats:
         samples_by_class=_by_class(index, done),
         num_with_audio=sum(status.facts["has_audio"] for status in done),
         num_motion_inexact=sum(not status.facts["motion_exact"] for status in done),
-        num_damaged=sum(status.facts.get("decode_errors", 0) > 0 for status in done),
+        num_damaged=sum((status.facts.get("decode_errors") or 0) > 0 for status in done),
         failures=dict(Counter(_reason(status) for status in statuses if status.error is not None).most_common()),
         num_shards_to_do=sum(shard.name not in index.shards for shard in planned),
     )

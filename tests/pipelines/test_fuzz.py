@@ -1,5 +1,6 @@
 """Thousands of damaged videos: every one becomes a sample or a reason, and no reported damage is hidden."""
 
+import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,11 @@ import numpy as np
 import pytest
 from mutants import SIZE, write_mutants, write_sources
 
+from vidprep.codec.frame import Frame
+from vidprep.codec.packed import pack
+from vidprep.codec.unpacked import PackedVideo
+from vidprep.codec.video import Video
+from vidprep.errors import VidprepError
 from vidprep.modalities import MODALITIES
 from vidprep.modalities.base import Settings
 from vidprep.pipelines import extract as extraction
@@ -20,7 +26,7 @@ from vidprep.shards.plan import load_plan
 from vidprep.shards.reader import read_samples
 from vidprep.shards.verify import verify
 
-NUM_FEW, NUM_MANY = 112, 2000  # the few are one of each kind: 8 sources, 14 ways
+NUM_FEW, NUM_PACKED, NUM_MANY = 112, 560, 2000  # the few are one of each kind: 8 sources, 14 ways
 TIMEOUT_SECONDS = 30.0
 MODES = [("copy", "fail"), ("copy", "keep"), ("mpeg4", "fail"), ("mpeg4", "keep")]
 # What the engine says of a task that met a limit, and what a person must never see.
@@ -165,3 +171,35 @@ def test_sources_are_sound(tmp_path: Path) -> None:
         oracle = ask(path)
         assert (oracle.num_reports, oracle.num_logged, oracle.num_pictures) == (0, 0, 24)
     assert SIZE == (64, 48)
+
+
+def check_packing(folder: Path) -> Counter[str]:
+    """What is packed gives the frames of one pass over the file, or an error; never others."""
+    found: Counter[str] = Counter()
+    for path in sorted(folder.iterdir()):
+        try:
+            expected = [frame_of(frame) for frame in Video(path).frames(vectors=False)]
+        except VidprepError:
+            expected = None
+        try:
+            stream = pack(Video(path))
+            facts = {"packets": stream.facts(), "picture_types": stream.picture_types, "width": stream.width}
+            facts |= {"height": stream.height, "pts_seconds": list(stream.pts_seconds)}
+            packed = [frame_of(frame) for frame in PackedVideo(stream.data, facts).frames(vectors=False)]
+        except VidprepError as error:
+            assert len(str(error)) > 20
+            found["refused"] += 1
+            continue
+        assert expected is None or packed == expected, path
+        found["damaged for one pass" if expected is None else "equal"] += 1
+    return found
+
+
+def frame_of(frame: Frame) -> tuple[int, str, bytes]:
+    return frame.index, frame.picture_type, hashlib.sha256(frame.rgb().tobytes()).digest()
+
+
+def test_hundreds_are_packed(tmp_path: Path) -> None:
+    write_mutants(write_sources(tmp_path / "sources"), tmp_path / "mutants", NUM_PACKED)
+    found = check_packing(tmp_path / "mutants")
+    assert min(found["equal"], found["refused"]) > NUM_PACKED // 10, found

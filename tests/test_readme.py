@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import click
+import pytest
 
 from vidprep.cli import main
 from vidprep.shards.reader import read_samples
@@ -33,8 +34,16 @@ def test_the_snippets_import_what_there_is() -> None:
     assert namespace["read_samples"] is read_samples
 
 
-def test_the_benchmark_has_filled_its_place() -> None:
-    begin, end = "<!-- tests/benchmarks/extract.py -->", "<!-- end -->"
+@pytest.mark.parametrize(
+    ("script", "rows"),
+    [
+        ("extract.py", ["the limit", "residual magnitude", "2 workers against 1"]),
+        ("loader.py", ["JPEG in memory", "webdataset", "bytes of RGB as JPEG"]),
+        ("peers.py", ["the limit", "decord", "mv-extractor", "OpenCV", "torchcodec"]),
+    ],
+)
+def test_the_benchmarks_have_filled_their_places(script: str, rows: list[str]) -> None:
+    begin, end = f"<!-- tests/benchmarks/{script} -->", "<!-- end -->"
     table = README.read_text(encoding="utf-8").partition(begin)[2].partition(end)[0]
-    assert "the limit" in table
-    assert "2 workers against 1" in table
+    for row in rows:
+        assert row in table

@@ -20,6 +20,7 @@ import pytest
 from runs import CLASSES, GROUPS, clip_name, command, contents, marked, running, vidprep, write_clip, write_dataset
 from runs import write_ffmpeg as fake_ffmpeg
 
+from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
 from vidprep.engines import ENGINES, Outcome
 from vidprep.errors import UsageError
@@ -349,6 +350,8 @@ class TestABadVideoFailsAlone:
         shutil.copytree(clips, tmp_path / "clips", symlinks=True)
         big = tmp_path / "clips" / clip_name("Run", 3)
         write_video(big, [np.zeros((4096, 4096, 3), np.uint8)] * 2)
+        for frame in Video(clips / clip_name("Run", 1)).frames(track="residual"):
+            frame.accumulated_residual_uint8()  # compiled here and kept, kernels need no memory there
         monkeypatch.setattr(pipeline, "_memory_limit", lambda _: 200 << 20)
         extract(tmp_path / "clips", tmp_path / "out", OPTIONS)
         assert big.stat().st_size < 1 << 20

@@ -151,7 +151,7 @@ def test_p_vops(seed: int) -> None:
     writer = Writer(random.Random(seed))
     packets = [LAYER + GRAY, writer.vop()]
     parser = MacroblockParser(b"")
-    parser.parse(packets[0])
+    parser.read(packets[0])
     coded = parser.read(packets[1])
     assert coded is not None
     assert coded.macroblocks is not None

@@ -13,12 +13,12 @@ from vidprep.codec.container import decoding, seek, video_stream
 from vidprep.codec.h264 import References
 from vidprep.codec.headers import Header, HeaderReader
 from vidprep.codec.mpeg4_vop import Clock
-from vidprep.codec.pictures import damaged, seconds_of
+from vidprep.codec.pictures import damaged, filtered, seconds_of
 from vidprep.codec.video import SEEK_MARGIN_SECONDS, Video
 from vidprep.errors import UnsupportedError
 
 if TYPE_CHECKING:
-    from vidprep.codec.pictures import Packet
+    pass
 
 _FILTERS = {"mpeg4": "mpeg4_unpack_bframes", "h264": "h264_mp4toannexb"}  # one picture a packet; start codes
 _PACKED_MARK = re.compile(rb"(DivX\d+[Bb]?\d*)p")
@@ -93,7 +93,7 @@ def _demux(video: Video, start: float | None) -> CodedStream:
             seek(container, start + video.metadata.start_seconds - SEEK_MARGIN_SECONDS)
         reader = HeaderReader(codec, _extradata(context))
         packets: list[CodedPacket] = []
-        for packet in _filtered(container.demux(stream), _FILTERS.get(codec), stream):
+        for packet in filtered(container.demux(stream), _FILTERS.get(codec), stream):
             if packet.is_corrupt:
                 raise damaged(packet, video.name)
             if packet.size:
@@ -102,17 +102,6 @@ def _demux(video: Video, start: float | None) -> CodedStream:
                 packets.append(CodedPacket(len(packets), data, reader.read(data), packet.pts, time, hidden))
         _check_tag(context.codec_tag, reader.head, video.name)
         return CodedStream(packets, reader.head, (int(context.color_range), int(context.colorspace)))
-
-
-def _filtered(packets: Iterator[Packet], name: str | None, stream: av.VideoStream) -> Iterator[Packet]:
-    if name is None:
-        yield from packets
-        return
-    bitstream_filter = av.BitStreamFilterContext(name, stream)
-    for packet in packets:
-        if packet.size:
-            yield from bitstream_filter.filter(packet)
-    yield from bitstream_filter.filter(None)
 
 
 def _extradata(context: av.VideoCodecContext) -> bytes:

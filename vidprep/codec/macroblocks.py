@@ -188,11 +188,6 @@ class MacroblockParser:
         """Whether the headers so far allow video packets."""
         return self._vol is not None and not self._vol.resync_marker_disable
 
-    def parse(self, packet: bytes) -> tuple[Vop | None, NDArray[np.void] | None]:
-        """Return a packet's VOP and its macroblocks; see :meth:`read`."""
-        coded = self.read(packet)
-        return (None, None) if coded is None else (coded.vop, coded.macroblocks)
-
     def read(self, packet: bytes) -> CodedVop | None:
         """Return what a packet holds; None if there is no VOP.
 

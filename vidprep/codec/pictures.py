@@ -39,6 +39,22 @@ def set_up(context: av.VideoCodecContext, *, vectors: bool, exact: bool = False)
         context.flags2 |= av.codec.context.Flags2.export_mvs
 
 
+def filtered(packets: Iterable[Packet], name: str | None, stream: av.VideoStream) -> Iterator[Packet]:
+    """Send packets through one of libavcodec's bitstream filters, if any; the empty one at the end follows.
+
+    ``mpeg4_unpack_bframes`` lets each packet hold one VOP: XviD and DivX pack a P- and a B-VOP into one.
+    """
+    if name is None:
+        yield from packets
+        return
+    bitstream_filter = av.BitStreamFilterContext(name, stream)
+    for packet in packets:
+        is_flush = not packet.size  # the filter takes a packet's data away
+        yield from bitstream_filter.filter(None if is_flush else packet)
+        if is_flush:
+            yield packet
+
+
 def decode(
     packets: Iterable[Packet], decode_packet: Callable[[Packet], list[av.VideoFrame]], damage: Damage
 ) -> Iterator[av.VideoFrame]:

@@ -13,7 +13,7 @@ from vidprep.codec.damage import Damage
 from vidprep.codec.frame import exported_vectors
 from vidprep.codec.macroblocks import CodedVop, MacroblockParser, needs_parsing
 from vidprep.codec.packets import PacketLog
-from vidprep.codec.pictures import decode, set_up
+from vidprep.codec.pictures import decode, filtered, set_up
 from vidprep.codec.wanted import Wanted
 from vidprep.errors import DecodeError, UnsupportedError
 
@@ -68,7 +68,7 @@ class SinglePass:
         if self._macroblocks or (self._vectors and self._can_parse):
             self._context.copy_opaque = True
             packets = annotate(
-                packets if stream is None else _unpack(packets, stream),
+                packets if stream is None else filtered(packets, "mpeg4_unpack_bframes", stream),
                 MacroblockParser(self._context.extradata or b"", self._context.codec_tag),
                 strict=self._macroblocks,
             )
@@ -151,16 +151,6 @@ def _repeated(data: bytes, time_base: Fraction | None) -> Packet:
     if time_base is not None:
         packet.time_base = time_base
     return packet
-
-
-def _unpack(packets: Iterable[Packet], stream: av.VideoStream) -> Iterator[Packet]:
-    """Let each packet hold one VOP; XviD and DivX pack a P- and a B-VOP into one."""
-    unpack = av.BitStreamFilterContext("mpeg4_unpack_bframes", stream)
-    for packet in packets:
-        is_flush = not packet.size  # the filter takes a packet's data away
-        yield from unpack.filter(None if is_flush else packet)
-        if is_flush:
-            yield packet
 
 
 def annotate(packets: Iterable[Packet], parser: MacroblockParser, *, strict: bool) -> Iterator[Packet]:

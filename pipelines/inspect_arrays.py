@@ -32,7 +32,7 @@ def rgb_of(
 ) -> NDArray[np.uint8] | None:
     """Return a stored frame's picture, or that of the largest level where the frame itself was not stored."""
     if is_packed(entries):
-        return shrink(read_clip(entries, known, position, position + 1)["rgb"][0], cell)
+        return shrink(read_clip(entries, known, [position])["rgb"][0], cell)
     return _stored(entries, _largest(entries), position, cell)
 
 
@@ -49,7 +49,7 @@ def residual_of(
         return _stored(entries, "residual", position, cell)
     if not has_vectors:
         return None
-    exact = read_clip(entries, known, position, position + 1, ("residual",))["residual"][0]
+    exact = read_clip(entries, known, [position], ("residual",))["residual"][0]
     return shrink(np.clip(exact + residual.OFFSET, 0, 255).astype(np.uint8), cell)
 
 

@@ -117,7 +117,7 @@ def read_stream(*modalities: str) -> Reader:
 
     def read(clip: Clip) -> dict[str, NDArray[Any]]:
         source, start, crop = clip
-        return read_clip(source.entries, source.facts, start, start + NUM_FRAMES, modalities, crop=crop)
+        return read_clip(source.entries, source.facts, range(start, start + NUM_FRAMES), modalities, crop=crop)
 
     return read
 

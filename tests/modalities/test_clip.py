@@ -90,7 +90,7 @@ def test_the_stream_gives_exact_arrays(samples: Samples, name: str, crop: tuple[
     _, packed, exact = samples(name)
     x, y, width, height = crop or (0, 0, packed[1]["width"], packed[1]["height"])
     for start, stop in ((0, 7), (2, 4), (5, 7), (6, 7)):
-        arrays = read_clip(*packed, start, stop, KINDS, crop=crop)
+        arrays = read_clip(*packed, range(start, stop), KINDS, crop=crop)
         assert list(arrays) == list(KINDS)
         for kind, array in arrays.items():
             assert array.dtype == exact[kind].dtype
@@ -105,7 +105,7 @@ def test_stored_arrays(samples: Samples, name: str, crop: tuple[int, int, int, i
     (entries, facts), _, exact = samples(name)
     x, y, width, height = crop or (0, 0, facts["width"], facts["height"])
     for start, stop in ((0, 7), (2, 4), (5, 7), (6, 7)):
-        arrays = read_clip(entries, facts, start, stop, KINDS, crop=crop)
+        arrays = read_clip(entries, facts, range(start, stop), KINDS, crop=crop)
         part = slice(start, stop), slice(y, y + height), slice(x, x + width)
         np.testing.assert_array_equal(arrays["motion"], exact["motion"][part])
         np.testing.assert_array_equal(arrays["accumulated_motion"], exact["accumulated_motion"][part])
@@ -120,15 +120,14 @@ def test_stored_arrays(samples: Samples, name: str, crop: tuple[int, int, int, i
 def test_any_clip_is_the_same_from_both(samples: Samples, data: st.DataObject) -> None:
     stored, packed, _ = samples(data.draw(st.sampled_from(NAMES)))
     width, height = packed[1]["width"], packed[1]["height"]
-    start = data.draw(st.integers(0, 6))
-    stop = data.draw(st.integers(start + 1, 7))
+    positions = sorted(data.draw(st.sets(st.integers(0, 6), min_size=1)))
     x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
     crop = x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y))
     kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=4, unique=True))
-    one, two = (read_clip(*sample, start, stop, kinds, crop=crop) for sample in (stored, packed))
+    one, two = (read_clip(*sample, positions, kinds, crop=crop) for sample in (stored, packed))
     assert list(one) == list(two) == kinds
     for kind in kinds:
-        assert one[kind].shape == two[kind].shape == (stop - start, crop[3], crop[2], one[kind].shape[3])
+        assert one[kind].shape == two[kind].shape == (len(positions), crop[3], crop[2], one[kind].shape[3])
         if "motion" in kind:
             np.testing.assert_array_equal(one[kind], two[kind])
         elif kind == "residual":
@@ -155,12 +154,12 @@ def test_other_forms_of_residual_come_from_the_stream(
     _, (entries, facts), exact = samples(name)
     coded = [frame.coded_residual() for frame in Video(stream(name)).frames(coded=True)][::STEP]
     norms = [frame.accumulated_residual_magnitude() for frame in Video(stream(name)).frames(track="residual")][::STEP]
-    arrays = read_clip(entries, facts, 0, 7, ("residual_magnitude", "rgb", "coded_residual"))
+    arrays = read_clip(entries, facts, range(7), ("residual_magnitude", "rgb", "coded_residual"))
     assert list(arrays) == ["residual_magnitude", "rgb", "coded_residual"]
     np.testing.assert_array_equal(arrays["coded_residual"][..., 0], coded)
     np.testing.assert_array_equal(arrays["residual_magnitude"][..., 0], norms)
     np.testing.assert_array_equal(arrays["rgb"], exact["rgb"])  # not of the coded residual's arithmetic
-    cut = read_clip(entries, facts, 2, 4, ("coded_residual",), crop=(5, 3, 20, 10))["coded_residual"]
+    cut = read_clip(entries, facts, range(2, 4), ("coded_residual",), crop=(5, 3, 20, 10))["coded_residual"]
     np.testing.assert_array_equal(cut, arrays["coded_residual"][2:4, 3:13, 5:25])
     for form, kind in (("coded", "coded_residual"), ("magnitude", "residual_magnitude")):
         decoded = MODALITIES["residual"].decode(entries, {**facts, "recipe": {"residual_form": form}})
@@ -174,18 +173,18 @@ def test_other_forms_of_residual_that_were_stored(stream: Callable[[str], Path],
         entries |= dict(modality.add(frame, frame.index))
     facts = {"frame_indices": list(range(20)), "width": 80, "height": 64, "residual": modality.facts()}
     kind = residual.FORMS[form].kind
-    arrays = read_clip(entries, facts, 3, 9, (kind,))
+    arrays = read_clip(entries, facts, range(3, 9), (kind,))
     decoded = residual.Residual.decode(entries, facts)
     assert decoded is not None
     np.testing.assert_array_equal(arrays[kind], decoded[3:9])
     with pytest.raises(ShardError, match=rf"residual_form={form}: .*extract with --residual-form accumulated"):
-        read_clip(entries, facts, 3, 9, ("residual",))
+        read_clip(entries, facts, range(3, 9), ("residual",))
 
 
 def test_what_a_codec_cannot_give(samples: Samples) -> None:
     _, (entries, facts), _ = samples("h264.mp4")
     with pytest.raises(UnsupportedError, match=r"codec=h264: .* MPEG-4 Part 2 alone"):
-        read_clip(entries, facts, 0, 2, ("coded_residual",))
+        read_clip(entries, facts, range(2), ("coded_residual",))
 
 
 def test_levels_are_scaled_from_the_stream(samples: Samples, stream: Callable[[str], Path]) -> None:
@@ -217,27 +216,24 @@ def test_a_missing_entry(samples: Samples, kind: str, entry: str, modality: str)
     left = {name: data for name, data in entries.items() if name != entry}
     message = rf"modality={modality}: the sample doesn't hold it; extract with --modalities {modality}"
     with pytest.raises(ShardError, match=message):
-        read_clip(left, facts, 0, 7, (kind,))
+        read_clip(left, facts, range(2, 4), (kind,))
 
 
 @pytest.mark.parametrize("layout", [0, 1])
 def test_usage(samples: Samples, layout: int) -> None:
     entries, facts = samples("p.avi")[layout]
-    for start, stop in ((-1, 3), (3, 3), (0, 8)):
-        with pytest.raises(UsageError, match=rf"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames=7"):
-            read_clip(entries, facts, start, stop)
+    for positions in ((-1, 3), (3, 3), (5, 4), range(8), (), (0, 1.5), (0, None)):
+        with pytest.raises(UsageError, match=r"positions=.*: must increase from 0 to num_frames=7, exclusive"):
+            read_clip(entries, facts, positions)  # type: ignore[arg-type]
     for kinds in (("flow",), (), "rgb"):
         with pytest.raises(UsageError, match=r"modalities=.*: must be a sequence of rgb, motion, accumulated_motion"):
-            read_clip(entries, facts, 0, 3, kinds)
-    for start, stop in ((0, 1.5), (0, None)):
-        with pytest.raises(UsageError, match=rf"start=0, stop={stop}: must be"):
-            read_clip(entries, facts, start, stop)  # type: ignore[arg-type]
+            read_clip(entries, facts, range(3), kinds)
     for crop in ((1, 2, 3), 5, (0.0, 0.0, 10.0, 10.0)):
         with pytest.raises(UsageError, match=r"crop=.*: must be x, y, width and height"):
-            read_clip(entries, facts, 0, 3, crop=crop)  # type: ignore[arg-type]
+            read_clip(entries, facts, range(3), crop=crop)  # type: ignore[arg-type]
     with pytest.raises(ShardError, match="clip: KeyError"):
-        read_clip(entries, {}, 0, 3)
+        read_clip(entries, {}, range(3))
     with pytest.raises(UsageError, match=r"crop=\(70, 0, 20, 4\): .*must lie within the picture, 80x64"):
-        read_clip(entries, facts, 0, 3, crop=(70, 0, 20, 4))
+        read_clip(entries, facts, range(3), crop=(70, 0, 20, 4))
     with pytest.raises(UsageError, match=r"crop=\(0, 0, 20, 4\): residual_magnitude comes whole"):
-        read_clip(entries, facts, 0, 3, ("residual_magnitude",), crop=(0, 0, 20, 4))
+        read_clip(entries, facts, range(3), ("residual_magnitude",), crop=(0, 0, 20, 4))

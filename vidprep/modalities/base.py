@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -126,5 +126,9 @@ def stored_shape(facts: Mapping[str, Any]) -> tuple[int, int, int] | None:
 
 def numbered(entries: Mapping[str, bytes], prefix: str) -> list[bytes]:
     """Return the data of ``prefix.000000.*``, ``prefix.000001.*`` and so on, in order."""
-    names = sorted(name for name in entries if name.startswith(f"{prefix}.") and name.split(".")[1].isdecimal())
-    return [entries[name] for name in names]
+    return [entries[name] for name in numbered_names(entries, prefix)]
+
+
+def numbered_names(entries: Iterable[str], prefix: str) -> list[str]:
+    """Return the names ``prefix.000000.*``, ``prefix.000001.*`` and so on, in order."""
+    return sorted(name for name in entries if name.startswith(f"{prefix}.") and name.split(".")[1].isdecimal())

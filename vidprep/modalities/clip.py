@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from vidprep.codec.cropping import Crop, Cropper
 from vidprep.errors import ShardError, UsageError
 from vidprep.modalities import images, motion, residual
-from vidprep.modalities.base import numbered
+from vidprep.modalities.base import numbered_names
 from vidprep.modalities.packed import CLIP_KINDS, is_packed, read_packed
 from vidprep.reading import readable
 
@@ -20,13 +21,12 @@ from vidprep.reading import readable
 def read_clip(
     entries: Mapping[str, bytes],
     facts: Mapping[str, Any],
-    start: int,
-    stop: int,
+    positions: Sequence[int],
     modalities: Sequence[str] = ("rgb",),
     *,
     crop: Crop | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Return some arrays of consecutive stored frames, decoding no more than they need.
+    """Return some arrays of some stored frames, decoding no more than they need.
 
     Parameters
     ----------
@@ -34,8 +34,8 @@ def read_clip(
         A sample's files by name, without the key.
     facts : mapping
         The sample's json.
-    start, stop : int
-        Which of the stored frames (positions in ``frame_indices``); ``stop`` is exclusive.
+    positions : sequence of int
+        Which of the stored frames (positions in ``frame_indices``), increasing: ``range(8, 24)``.
     modalities : sequence of str
         ``"rgb"`` [shape=(T, h, w, 3), dtype=uint8]; ``"motion"`` [shape=(T, h, w, 2), dtype=int16], x and y, pixels;
         ``"accumulated_motion"``, likewise, towards the I-frame; ``"residual"`` [shape=(T, h, w, 3), dtype=int16],
@@ -60,51 +60,63 @@ def read_clip(
         raise UsageError(f"crop={crop}: residual_magnitude comes whole, at a smaller size; leave the crop out")
     with readable("clip"):
         num_frames = len(facts["frame_indices"])
-    if not (type(start) is type(stop) is int and 0 <= start < stop <= num_frames):
-        raise UsageError(f"start={start}, stop={stop}: must be 0 <= start < stop <= num_frames={num_frames}")
+    if not positions or any(type(i) is not int for i in positions) or not _increase((-1, *positions, num_frames)):
+        raise UsageError(f"positions={_short(positions)}: must increase from 0 to num_frames={num_frames}, exclusive")
     with readable("clip"):
-        return _read(entries, facts, start, stop, modalities, crop)
+        return _read(entries, facts, positions, modalities, crop)
+
+
+def _increase(numbers: Sequence[int]) -> bool:
+    return all(a < b for a, b in pairwise(numbers))
+
+
+def _short(positions: Sequence[int]) -> str:
+    return str(positions) if len(positions) < 10 else f"{positions[0]}, ..., {positions[-1]}"
 
 
 def _read(
     entries: Mapping[str, bytes],
     facts: Mapping[str, Any],
-    start: int,
-    stop: int,
+    positions: Sequence[int],
     modalities: Sequence[str],
     crop: Crop | None,
 ) -> dict[str, NDArray[Any]]:
     if is_packed(entries):
-        return read_packed(entries, facts, modalities, start=start, stop=stop, crop=crop)
+        return read_packed(entries, facts, modalities, positions, crop=crop)
     x, y, width, height = Cropper(crop, facts["width"], facts["height"]).crop
     rows, columns = slice(y, y + height), slice(x, x + width)
-    whole = {name: _READERS[name](entries, facts, start, stop) for name in modalities}
+    whole = {name: _READERS[name](entries, facts, positions) for name in modalities}
     return {name: np.stack([field[rows, columns] for field in fields]) for name, fields in whole.items()}
 
 
-def _read_rgb(entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int) -> list[NDArray[np.uint8]]:
-    return [images.decode(data) for data in _stored(entries, "rgb", start, stop)]
+def _read_rgb(
+    entries: Mapping[str, bytes], facts: Mapping[str, Any], positions: Sequence[int]
+) -> list[NDArray[np.uint8]]:
+    return [images.decode(data) for data in _stored(entries, "rgb", facts, positions)]
 
 
 def _read_residual(
-    form: str, entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int
+    form: str, entries: Mapping[str, bytes], facts: Mapping[str, Any], positions: Sequence[int]
 ) -> list[NDArray[Any]]:
     stored = facts.get("residual", {}).get("form", form)
     if stored != form:
         raise ShardError(f"residual_form={stored}: the sample holds no {form} one; extract with --residual-form {form}")
-    return [residual.FORMS[form].restore(images.decode(data)) for data in _stored(entries, "residual", start, stop)]
+    return [
+        residual.FORMS[form].restore(images.decode(data)) for data in _stored(entries, "residual", facts, positions)
+    ]
 
 
-def _read_motion(entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int) -> NDArray[np.int16]:
+def _read_motion(entries: Mapping[str, bytes], facts: Mapping[str, Any], positions: Sequence[int]) -> NDArray[np.int16]:
     blocks = _blocks(entries, facts)
-    return motion.dense([blocks[i] for i in facts["frame_indices"][start:stop]], facts["height"], facts["width"])
+    indices = facts["frame_indices"]
+    return motion.dense([blocks[indices[i]] for i in positions], facts["height"], facts["width"])
 
 
 def _read_accumulated_motion(
-    entries: Mapping[str, bytes], facts: Mapping[str, Any], start: int, stop: int
+    entries: Mapping[str, bytes], facts: Mapping[str, Any], positions: Sequence[int]
 ) -> NDArray[np.int16]:
     """Follow the pixels from the I-frame before the clip to the anchor after it, which B-frames need."""
-    indices = facts["frame_indices"][start:stop]
+    indices = [facts["frame_indices"][i] for i in positions]
     begin = facts["picture_types"].rindex("I", 0, indices[0] + 1)
     last = facts["picture_types"][indices[-1] :]
     end = indices[-1] + len(last) - len(last.lstrip("B")) + 1
@@ -120,11 +132,11 @@ def _blocks(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> list[NDAr
     return motion.decode(entries["motion.npz"])
 
 
-def _stored(entries: Mapping[str, bytes], kind: str, start: int, stop: int) -> list[bytes]:
-    data = numbered(entries, kind)[start:stop]
-    if len(data) != stop - start:
+def _stored(entries: Mapping[str, bytes], kind: str, facts: Mapping[str, Any], positions: Sequence[int]) -> list[bytes]:
+    names = numbered_names(entries, kind)
+    if len(names) != len(facts["frame_indices"]):
         raise _missing(kind)
-    return data
+    return [entries[names[i]] for i in positions]
 
 
 def _missing(kind: str) -> ShardError:

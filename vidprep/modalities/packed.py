@@ -13,7 +13,6 @@ from vidprep.codec.cropping import Crop, Cropper
 from vidprep.codec.frame import Frame
 from vidprep.codec.unpacked import PackedVideo
 from vidprep.codec.wanted import Wanted
-from vidprep.errors import UsageError
 
 MAGNITUDE_SCALE = 4
 _PREFIX = "video."
@@ -87,15 +86,13 @@ def read_packed(
     entries: Mapping[str, bytes],
     facts: Mapping[str, Any],
     kinds: Sequence[str],
+    positions: Sequence[int] | None = None,
     *,
-    start: int = 0,
-    stop: int | None = None,
     crop: Crop | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """Return arrays of the stored frames ``start`` to ``stop``, as :func:`vidprep.modalities.clip.read_clip` does."""
-    indices = facts["frame_indices"][start:stop]
-    if not indices:
-        raise UsageError(f"start={start}, stop={stop}: no such frames; the sample has {len(facts['frame_indices'])}")
+    """Return arrays of some stored frames, or of all, as :func:`vidprep.modalities.clip.read_clip` does."""
+    stored = facts["frame_indices"]
+    indices = stored if positions is None else [stored[i] for i in positions]
     video = open_packed(entries, facts)
     arrays: dict[str, NDArray[Any]] = {}
     # The coded residual's arithmetic is the standard's, which may be off by a level from that of the other arrays.

@@ -83,17 +83,19 @@ def describe(
 
 
 def describe_dataset(manifest: Manifest) -> dict[str, Any]:
-    """Return the manifest's name, classes, splits (their cells) and a digest of its rows."""
+    """Return the manifest's name, classes, targets, splits (their cells) and a digest of its rows."""
     splits: dict[str, set[str]] = {}
     for row in manifest.rows:
         for split in row.splits:
             splits.setdefault(split, set()).add(row.cell)
     digest = hashlib.sha256()
     for row in manifest.rows:
-        digest.update(to_json(asdict(row)))
+        digest.update(to_json(row.facts()))
     return {
         "name": manifest.name,
         "classes": list(manifest.classes),
+        "targets": {name: list(classes) for name, classes in sorted(manifest.targets.items())},
+        "multi_label": manifest.multi_label,
         "splits": {split: sorted(cells) for split, cells in sorted(splits.items())},
         "num_rows": len(manifest.rows),
         "rows_sha256": digest.hexdigest(),
@@ -130,8 +132,7 @@ def new_plan(
     for row in manifest.rows:
         probe = probes[row.path]
         for part in _segments(row, probe, recipe["segment_seconds"]):
-            fields = {**asdict(part), "labels": list(part.labels), "splits": list(part.splits)}
-            rows.append(PlanRow(part.key, part.cell, fields, _estimate(part, probe, recipe)))
+            rows.append(PlanRow(part.key, part.cell, part.facts(), _estimate(part, probe, recipe)))
     return make_plan(rows, dataset, recipe, recipe["shard_bytes"])
 
 

@@ -25,9 +25,10 @@ ROOMS_IT_MAY_IMPORT = {
     "__init__": set(),
     "cli": ALL_MAY | {"pipelines", "shards", "manifest"},
     "codec": ALL_MAY,
-    "dataset": ALL_MAY | {"shards", "modalities", "codec", "sampling"},
+    "dataset": ALL_MAY | {"shards", "modalities", "codec", "sampling", "features", "reading"},
     "engines": ALL_MAY,
     "errors": set(),
+    "features": ALL_MAY | {"reading"},
     "manifest": ALL_MAY,
     "manifests": set(),
     "modalities": ALL_MAY | {"codec", "reading"},
@@ -227,7 +228,7 @@ def test_every_room_of_the_table_may_import_only_rooms_of_the_table() -> None:
 
 def test_the_table_has_no_circle() -> None:
     order = ["errors", "__version__", "reading", "codec", "sampling", "shards", "engines", "manifest", "models"]
-    order += ["modalities", "dataset", "pipelines", "cli"]
+    order += ["features", "modalities", "dataset", "pipelines", "cli"]
     for room in order:
         modules_of_it = [name for name in ROOMS_IT_MAY_IMPORT if name.split(".")[0] == room]
         for name in modules_of_it:

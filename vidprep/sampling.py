@@ -1,4 +1,8 @@
-"""Which frames of a video: pure functions from times to indices."""
+"""Which frames of a video: pure functions from times to indices.
+
+:class:`Selection` says which frames an extraction stores. The classes of clips say which stored frames a training or
+a test takes: each gives, for a video's times, the frames of its clip number ``clip`` of ``num_clips``.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,9 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
 
 from vidprep.errors import UsageError
 
@@ -73,3 +80,32 @@ def at_rate(times: Sequence[float], fps: float) -> list[int]:
     num_ticks = max(math.ceil((shown_seconds - _TOLERANCE_SECONDS) * fps), 1)
     ticks = (times[0] + i / fps + _TOLERANCE_SECONDS for i in range(num_ticks))
     return sorted({bisect_right(times, tick) - 1 for tick in ticks})
+
+
+class Clips(Protocol):
+    """A rule that chooses frames of a video."""
+
+    @property
+    def num_clips(self) -> int:
+        """Clips of each video in an epoch."""
+
+    def choose(self, times: Sequence[float], clip: int, rng: np.random.Generator) -> list[int]:
+        """Return the frames of a clip: positions among the times, not decreasing, as many for each video."""
+
+
+@dataclass(frozen=True, slots=True)
+class RandomClip:
+    """One random clip of ``length`` frames, ``stride`` apart, as for training (METHODS: Hara et al., SlowFast).
+
+    A shorter video is read again from its start, as often as it takes.
+    """
+
+    length: int = 16
+    stride: int = 1
+    num_clips: ClassVar[int] = 1
+
+    def choose(self, times: Sequence[float], clip: int, rng: np.random.Generator) -> list[int]:
+        """Return the frames of a clip that begins anywhere."""
+        span = (self.length - 1) * self.stride + 1
+        start = int(rng.integers(max(len(times) - span, 0) + 1))
+        return [(start + i * self.stride) % len(times) for i in range(self.length)]

@@ -1,9 +1,10 @@
 """Row and Manifest: the nouns of this folder."""
 
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 MAX_SECONDS = 1e9
@@ -23,6 +24,11 @@ class Row:
         The segment `[start, end)`; None is the video's own start or end.
     splits : tuple of str
         Sorted memberships: "split1/train", or "train" in a dataset with one set of splits.
+    targets : tuple of (str, int)
+        Sorted further labels by name, indices into the manifest's targets: EPIC-KITCHENS' ("noun", 8), ("verb", 2).
+    actions : tuple of (int, float, float)
+        What happens when, in an untrimmed video: label, start and end in seconds of the video. `labels` has each
+        label once.
     """
 
     path: str
@@ -30,6 +36,23 @@ class Row:
     start_seconds: float | None = None
     end_seconds: float | None = None
     splits: tuple[str, ...] = ()
+    targets: tuple[tuple[str, int], ...] = ()
+    actions: tuple[tuple[int, float, float], ...] = ()
+
+    def facts(self) -> dict[str, Any]:
+        """Return the row as JSON has it, without the targets and actions that most datasets lack."""
+        facts: dict[str, Any] = {
+            "path": self.path,
+            "labels": list(self.labels),
+            "start_seconds": self.start_seconds,
+            "end_seconds": self.end_seconds,
+            "splits": list(self.splits),
+        }
+        if self.targets:
+            facts["targets"] = dict(self.targets)
+        if self.actions:
+            facts["actions"] = [list(action) for action in self.actions]
+        return facts
 
     @property
     def key(self) -> str:
@@ -68,6 +91,10 @@ class Manifest:
     rows : tuple of Row
     ignored : tuple of str
         Files found that make no row: no videos by their extension, or none of the named dataset's.
+    targets : mapping
+        Class names of the rows' further labels, such as "verb".
+    multi_label : bool
+        Whether a row may have any number of labels, as in Charades.
     """
 
     name: str
@@ -75,6 +102,8 @@ class Manifest:
     classes: tuple[str, ...]
     rows: tuple[Row, ...]
     ignored: tuple[str, ...] = ()
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    multi_label: bool = False
 
 
 def to_milliseconds(seconds: float) -> int:

@@ -1,0 +1,68 @@
+"""From what was read to what a model takes: the view's size, flips, channels first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vidprep.dataset.views import View
+
+_VECTORS = ("motion", "accumulated_motion")
+
+
+def to_tensor(kind: str, array: NDArray[Any], view: View, *, resizes: bool) -> torch.Tensor:
+    """Bring an array of a view's part to its size; a tensor whose channels come first, stored with them last.
+
+    Parameters
+    ----------
+    kind : str
+        What the array is: the x of vectors changes its sign in a flip, and vectors are scaled with the picture.
+    array : ndarray
+        The part [shape=(T, h, w, C)].
+    view : View
+        Where the part came from and what becomes of it.
+    resizes : bool
+        Whether any view of this transform has another size than its part: then vectors are float32.
+
+    Returns
+    -------
+    Tensor
+        [shape=(C, T, height, width)].
+    """
+    clip = torch.from_numpy(array)
+    if kind in _VECTORS and resizes:
+        clip = clip.to(torch.float32)
+    if tuple(array.shape[1:3]) != (view.height, view.width):
+        clip = _resize(clip, view.height, view.width)
+        if kind in _VECTORS:
+            scale = (view.width / array.shape[2], view.height / array.shape[1])
+            clip = clip * torch.tensor(scale, dtype=torch.float32)
+    if view.is_flipped:
+        clip = clip.flip(2)
+        if kind in _VECTORS:
+            clip[..., 0].neg_()
+    return clip.permute(3, 0, 1, 2)
+
+
+def _resize(clip: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Scale pictures bilinearly, antialiased; numbers of another type than uint8 and float32 are rounded back."""
+    exact = clip if clip.dtype in (torch.uint8, torch.float32) else clip.to(torch.float32)
+    planes = torch.nn.functional.interpolate(
+        exact.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False, antialias=True
+    ).permute(0, 2, 3, 1)
+    return planes if exact.dtype == clip.dtype else planes.round().to(clip.dtype)
+
+
+def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
+    """Stack clips [shape=(C, T, H, W)] into a batch [shape=(N, C, T, H, W)] without moving the channels."""
+    if tensors[0].ndim != 4:
+        return torch.stack(tensors)
+    return torch.stack([clip.permute(1, 2, 3, 0) for clip in tensors]).permute(0, 4, 1, 2, 3)
+
+
+def silence(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return the log spectrogram of nothing."""
+    return np.zeros(shape, np.float32)

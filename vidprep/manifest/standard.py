@@ -1,44 +1,64 @@
-"""The published datasets, from the TOML files in `manifests/`."""
+"""The published datasets, from the TOML files in `manifests/`, and their official rows."""
 
 import functools
 import tomllib
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 from vidprep.errors import ManifestError
+from vidprep.manifest.official import READERS
 from vidprep.manifest.rows import Row, sort_rows
 
 
 @dataclass(frozen=True, slots=True)
-class GroupSplit:
-    """A standard split by groups of clips: the test groups are tested on, all others are trained on."""
+class Split:
+    """One side of a standard split, such as "split1/train", or a whole one, such as "val", as it was published.
+
+    Attributes
+    ----------
+    name : str
+    num_videos : int or None
+        Videos in the official lists; None where no number is known.
+    num_rows : int or None
+        Rows of them, where a video has several segments; else the number of videos.
+    num_videos_in_paper : int or None
+        What the paper says, where the official lists hold another number.
+    """
 
     name: str
-    test_groups: tuple[int, ...]
-    num_train: int
-    num_test: int
-
-    def membership(self, group: int) -> str:
-        """Say which side of this split a group is on, such as "split1/test"."""
-        return f"{self.name}/{'test' if group in self.test_groups else 'train'}"
+    num_videos: int | None = None
+    num_rows: int | None = None
+    num_videos_in_paper: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StandardDataset:
-    """A published dataset as its authors define it; `rows` are all its official videos.
+    """A published dataset as its authors define it; manifests/README.md explains the fields.
 
     `sources` holds (what, address) of its page, paper, videos and annotations: to read, nothing fetches them.
+    `annotations` holds the official files' possible names by role, `optional` the roles that it can do without.
+    `facts` is the whole TOML, for the reader of the official files.
     """
 
     name: str
     title: str
     about: str
     preparation: str
+    num_videos: int
     sources: tuple[tuple[str, str], ...]
     classes: tuple[str, ...]
-    splits: tuple[GroupSplit, ...]
-    rows: tuple[Row, ...]
+    splits: tuple[Split, ...]
+    papers: tuple[Mapping[str, str], ...] = ()
+    annotations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    optional: frozenset[str] = frozenset()
+    targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    multi_label: bool = False
+    videos_vanish: bool = False
+    ignore_case: bool = False
+    facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def list_manifests() -> list[str]:
@@ -49,42 +69,77 @@ def list_manifests() -> list[str]:
 
 @functools.cache
 def load_standard(name: str) -> StandardDataset:
-    """Load a standard dataset, such as "ucf101"; raises ManifestError when none has this name."""
+    """Load what is known of a standard dataset, such as "ucf101"; raises ManifestError when none has this name."""
     if name not in list_manifests():
         raise ManifestError(f"manifest={name!r} must be one of: {', '.join(list_manifests())}")
     facts = tomllib.loads((resources.files("vidprep.manifests") / f"{name}.toml").read_text("utf-8"))
-    splits = tuple(GroupSplit(**(split | {"test_groups": tuple(split["test_groups"])})) for split in facts["splits"])
-    rows = []
-    for label, entry in enumerate(facts["classes"]):
-        names = {"name": entry["name"], "stem": entry.get("file_stem", entry["name"])}
-        for group, num_clips in enumerate(map(int, entry["num_clips"]), start=1):
-            memberships = memberships_of(splits, group)
-            for clip in range(1, num_clips + 1):
-                path = facts["path"].format(**names, group=group, clip=clip)
-                rows.append(Row(path, labels=(label,), splits=memberships))
+    if "subset_of" in facts:
+        facts["classes_of_all"] = load_standard(facts["subset_of"]).classes
+    names = facts.get("annotations", {}).items()
     return StandardDataset(
         name=name,
         title=facts["title"],
         about=facts["about"],
         preparation=facts["preparation"],
+        num_videos=facts["num_videos"],
         sources=tuple(facts["sources"].items()),
-        classes=tuple(entry["name"] for entry in facts["classes"]),
-        splits=splits,
-        rows=sort_rows(rows),
+        classes=tuple(facts["classes"]),
+        splits=tuple(Split(**split) for split in facts["splits"]),
+        papers=tuple(facts.get("papers", ())),
+        annotations={role: (name,) if isinstance(name, str) else tuple(name) for role, name in names},
+        optional=frozenset(facts.get("optional", ())),
+        targets={target: tuple(classes) for target, classes in facts.get("targets", {}).items()},
+        multi_label=facts.get("multi_label", False),
+        videos_vanish=facts.get("videos_vanish", False),
+        ignore_case=facts.get("ignore_case", False),
+        facts=facts,
     )
 
 
-def memberships_of(splits: Iterable[GroupSplit], group: int) -> tuple[str, ...]:
-    """Say where a group of clips stands in each split, sorted."""
-    return tuple(sorted(split.membership(group) for split in splits))
+def official_rows(dataset: StandardDataset, folders: Sequence[Path] = ()) -> tuple[Row, ...]:
+    """Make all official rows of a dataset, sorted; their paths are the videos' ids.
+
+    Parameters
+    ----------
+    dataset : StandardDataset
+    folders : sequence of Path
+        Where the official annotation files may lie, the surest first. Datasets without such files need none.
+
+    Raises
+    ------
+    ManifestError
+        An official file is missing, or isn't of its format.
+    """
+    files = find_annotations(dataset, folders)
+    return sort_rows(READERS[dataset.facts["reader"]](dataset.facts, files))
 
 
-def stem_of(path: str) -> str:
-    """Leave out the extension, and the case: copies of UCF101 differ in how they write HandstandPushups."""
-    return path.rpartition(".")[0].casefold()
+def find_annotations(dataset: StandardDataset, folders: Sequence[Path]) -> dict[str, Path]:
+    """Find the official files by role, in the folders and in those right below; ManifestError if one is missing."""
+    found = {role: _find_file(names, folders) for role, names in dataset.annotations.items()}
+    missing = [role for role, file in found.items() if file is None and role not in dataset.optional]
+    if missing:
+        wanted = "; ".join(f"{role}: {' or '.join(dataset.annotations[role])}" for role in missing)
+        sources = ", ".join(f"{what} {address}" for what, address in dataset.sources)
+        places = ", ".join(repr(str(folder)) for folder in folders) or "nowhere"
+        raise ManifestError(
+            f"annotations: {dataset.name} needs its official files, and these were not found in {places} or one folder"
+            f" below: {wanted}; get them ({sources}) and give their folder (--annotations FOLDER)"
+        )
+    return {role: file for role, file in found.items() if file is not None}
 
 
-def official_rows(dataset: StandardDataset, paths: Iterable[str]) -> tuple[Row, ...]:
-    """Rows of the dataset for those of the paths that it knows, whatever their extension."""
-    official = {stem_of(row.path): row for row in dataset.rows}
-    return sort_rows(replace(official[stem_of(path)], path=path) for path in paths if stem_of(path) in official)
+def _find_file(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
+    """The first file of one of the names; nearer folders and earlier names first."""
+    for folder in folders:
+        for place in _folder_and_below(folder):
+            for name in names:
+                if (place / name).is_file():
+                    return place / name
+    return None
+
+
+def _folder_and_below(folder: Path) -> Iterator[Path]:
+    yield folder
+    if folder.is_dir():
+        yield from sorted(path for path in folder.iterdir() if path.is_dir())

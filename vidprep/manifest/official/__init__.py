@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from vidprep.manifest.official import groups, kinetics, lists
+from vidprep.manifest.official import activitynet, charades, epic, fcvid, groups, kinetics, lists, something
 from vidprep.manifest.rows import Row
 
 Reader = Callable[[Mapping[str, Any], Mapping[str, Path]], list[Row]]
@@ -19,5 +19,10 @@ READERS: dict[str, Reader] = {
     "groups": groups.read,
     "lists": lists.read,
     "kinetics": kinetics.read,
+    "something": something.read,
+    "epic": epic.read,
+    "charades": charades.read,
+    "activitynet": activitynet.read,
+    "fcvid": fcvid.read,
 }
 """What a TOML's ``reader`` names."""

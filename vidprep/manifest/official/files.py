@@ -50,6 +50,8 @@ def read_json(file: Path) -> Any:
         return json.loads(read_text(file))
     except json.JSONDecodeError as error:
         raise refuse(file, error.lineno, f"column {error.colno}", f"must be JSON ({error.msg})") from error
+    except (RecursionError, ValueError) as error:  # nested too deep, a number with too many digits
+        raise refuse(file, None, f"{error}:", "must be JSON") from error
 
 
 def read_csv(
@@ -76,7 +78,7 @@ def read_csv(
         raise refuse(file, reader.line_num, f"{error}:", "must be readable as .csv") from error
 
 
-def read_seconds(file: Path, line: int, name: str, text: object) -> float:
+def read_seconds(file: Path, line: int | None, name: str, text: object) -> float:
     """Read a time in seconds; ManifestError unless it is a number from 0 on."""
     try:
         seconds = float(text)  # type: ignore[arg-type]
@@ -87,7 +89,7 @@ def read_seconds(file: Path, line: int, name: str, text: object) -> float:
     return seconds
 
 
-def class_index(file: Path, line: int, name: str, indices: Mapping[str, int]) -> int:
+def class_index(file: Path, line: int | None, name: str, indices: Mapping[str, int]) -> int:
     """Look a class up in `class_indices`; ManifestError if there is none of the name."""
     index = indices.get(name)
     if index is None:

@@ -13,6 +13,8 @@ SPLITS = ("train", "test")  # roles of the files, and names of the splits
 
 Action = tuple[int, float, float]
 
+_ACTION = re.compile(r"c([0-9]{3}) (\S+) (\S+)")
+
 
 def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
     """Read one row a video; one in which nothing happens, and there are some, has no label.
@@ -39,8 +41,8 @@ def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
 
 
 def _read_action(file: Path, line: int, text: str, num_classes: int) -> Action:
-    fields = text.split()
-    if len(fields) != 3 or not re.fullmatch("c[0-9]{3}", fields[0]):
+    match = _ACTION.fullmatch(text)
+    if match is None:
         raise refuse(file, line, f"action={shown(text)}", "must be a class, its start and its end: c092 11.90 21.20")
-    start, end = (read_seconds(file, line, *pair) for pair in zip(("start", "end"), fields[1:], strict=True))
-    return read_label(file, line, "class", fields[0][1:], num_classes), start, end
+    label = read_label(file, line, "class", match[1], num_classes)
+    return label, read_seconds(file, line, "start", match[2]), read_seconds(file, line, "end", match[3])

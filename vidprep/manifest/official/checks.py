@@ -44,11 +44,12 @@ class RowsOnce:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self._first: dict[str, tuple[Row, str]] = {}
+        self._first: dict[tuple[str, float | None, float | None], tuple[Row, str]] = {}
 
     def add(self, file: Path, line: int | None, row: Row) -> None:
         """Add a row; ManifestError if it contradicts an earlier one of the same video and times."""
-        first, place = self._first.setdefault(row.key, (row, f"{file.name} line {line}" if line else file.name))
+        place = f"{file.name} line {line}" if line else file.name
+        first, place = self._first.setdefault((row.path, row.start_seconds, row.end_seconds), (row, place))
         if first is row:
             self.rows.append(row)
         elif first != row:

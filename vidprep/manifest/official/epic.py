@@ -10,7 +10,7 @@ from vidprep.manifest.official.files import class_index, class_indices, read_csv
 from vidprep.manifest.rows import Row
 
 COLUMNS = ("video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class")
-_TIME = re.compile(r"([0-9]{2}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,6})?)")
+_TIME = re.compile(r"([0-9]{2}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]{1,3})?)")  # to the millisecond, as keys are
 
 
 def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
@@ -76,4 +76,4 @@ def _read_time(file: Path, line: int, name: str, text: str) -> float:
     match = _TIME.fullmatch(text)
     if match is None:
         raise refuse(file, line, f"{name}={shown(text)}", "must be a time such as '00:01:07.09'")
-    return round(int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]), 6)
+    return round(int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3]), 3)

@@ -62,11 +62,12 @@ def _from_json(file: Path, indices: Mapping[str, int]) -> Found:
 
 
 def _from_list(file: Path, indices: Mapping[str, int]) -> Found:
+    num_classes = len(set(indices.values()))
     for line, text in read_lines(file):
         fields = text.split()
         if len(fields) != 2:
             raise refuse(file, line, shown(text), "must be a video and its label, as in '74225.webm 140'")
-        label = read_label(file, line, "label", fields[1], len(set(indices.values())))
+        label = read_label(file, line, "label", fields[1], num_classes)
         yield line, _check(file, line, fields[0].removesuffix(".webm")), (label,)
 
 

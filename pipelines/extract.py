@@ -49,6 +49,7 @@ def extract(
     options: Options | None = None,
     *,
     manifest: str | Path | None = None,
+    annotations: Path | None = None,
     on_progress: Progress = _silent,
 ) -> Summary:
     """Extract a dataset into a folder of shards, or go on where a run ended.
@@ -62,6 +63,8 @@ def extract(
     options : Options
     manifest : str or path, optional
         A standard dataset's name or a CSV/TSV file; found by itself for a known layout.
+    annotations : path, optional
+        Folder of the official annotation files, for standard datasets that need them.
     on_progress : callable
 
     Raises
@@ -71,7 +74,7 @@ def extract(
         disk. A video that fails is no error; it stands in the summary.
     """
     options = options or Options()
-    found = find_rows(source, manifest)
+    found = find_rows(source, manifest, annotations)
     recipe = describe(
         options.recipe,
         options.modalities,

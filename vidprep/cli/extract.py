@@ -69,6 +69,12 @@ def _levels(_context: click.Context, _parameter: click.Parameter, value: str) ->
     help="A standard dataset, or a CSV/TSV file with the columns path, "
     "label, start, end, split.  [default: found by itself, else class folders become labels]",
 )
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="The official annotation files of the standard dataset that --manifest names, where it needs them.",
+)
 @click.option("--size", metavar="WxH|short:N|native", help="Size of the frames.  [default: 340x256]")
 @click.option("--gop", type=int, help="Frames from one I-frame to the next.  [default: 12]")
 @click.option(
@@ -129,7 +135,7 @@ def _levels(_context: click.Context, _parameter: click.Parameter, value: str) ->
 )
 @click.option("--retry-failed", is_flag=True, help="Try the failed videos again and rewrite their shards.")
 @click.option("--overwrite", is_flag=True, help="Remove the shards that are there and begin anew.")
-def extract(source: Path, out: Path | None, manifest: str | None, **choices: object) -> None:
+def extract(source: Path, out: Path | None, manifest: str | None, annotations: Path | None, **choices: object) -> None:
     """Turn SOURCE, a folder of videos (or one video), into WebDataset shards.
 
     A run that was killed goes on where it ended: give the same command again.
@@ -142,7 +148,7 @@ def extract(source: Path, out: Path | None, manifest: str | None, **choices: obj
     out = out or Path(f"{Path(os.path.realpath(source)).name}-shards")
     bar = _Bar()
     try:
-        summary = extract(source, out, options, manifest=manifest, on_progress=bar)
+        summary = extract(source, out, options, manifest=manifest, annotations=annotations, on_progress=bar)
     finally:
         bar.close()
     _show_summary(summary)

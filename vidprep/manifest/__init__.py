@@ -1,72 +1,50 @@
 """Which videos a dataset has, what they show, and which standard splits hold them.
 
 `find_rows` turns a folder (or one video) into a `Manifest` of rows, `load_standard` knows the published
-datasets from the TOML files in `manifests/`, `check` compares a folder with one of them.
+datasets from the TOML files in `manifests/`, `official_rows` reads their official lists, `check` compares a folder with
+one of them.
 """
 
 import os
-from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 from vidprep.errors import ManifestError
-from vidprep.manifest.folders import VIDEO_EXTENSIONS, class_folders, list_videos, single_video
+from vidprep.manifest.check import CheckReport, SplitCount, check, count_splits
+from vidprep.manifest.folders import class_folders, list_videos, single_video
+from vidprep.manifest.names import VIDEO_EXTENSIONS, OfficialNames, match_rows
 from vidprep.manifest.rows import Manifest, Row
 from vidprep.manifest.standard import (
-    GroupSplit,
+    Split,
     StandardDataset,
+    find_annotations,
     list_manifests,
     load_standard,
     official_rows,
-    stem_of,
 )
 from vidprep.manifest.table import read_table
 
 __all__ = [
     "VIDEO_EXTENSIONS",
     "CheckReport",
-    "GroupSplit",
     "Manifest",
     "Row",
+    "Split",
     "SplitCount",
     "StandardDataset",
     "check",
+    "count_splits",
+    "find_annotations",
     "find_rows",
     "list_manifests",
     "load_standard",
+    "official_rows",
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class SplitCount:
-    """Videos on one side of a split, such as "split1/train": found, and expected."""
-
-    name: str
-    num_present: int
-    num_expected: int
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """A folder against a standard dataset; paths relative to the folder, missing ones by their official name."""
-
-    dataset: str
-    present: tuple[str, ...]
-    missing: tuple[str, ...]
-    extra: tuple[str, ...]
-    splits: tuple[SplitCount, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether the folder is the dataset: nothing is missing, doubled or too much."""
-        counts_match = all(split.num_present == split.num_expected for split in self.splits)
-        return counts_match and not self.missing and not self.extra
-
-
-def find_rows(root: Path, manifest: str | Path | None = None) -> Manifest:
+def find_rows(root: Path, manifest: str | Path | None = None, annotations: Path | None = None) -> Manifest:
     """Find the videos of a folder, with labels and standard splits.
 
-    Without `manifest` the layout is recognised. Every video is an official clip of a standard dataset, in
+    Without `manifest` the layout is recognised. Every video is an official clip of UCF101 or of HMDB51, in
     whatever container: that dataset, or a part of it. Else there are folders: the first one below the root is
     the class, in sorted order, and a video in no folder has no label; where all videos are called
     `Class/v_Class_g01_c01.avi`, UCF101's group splits hold. Else a flat folder, unlabelled.
@@ -82,50 +60,57 @@ def find_rows(root: Path, manifest: str | Path | None = None) -> Manifest:
         Name of a standard dataset (videos that aren't in it are ignored), or a .csv or .tsv file with the
         columns path, label, start, end, split: times in seconds, splits separated by ";". Only path is needed,
         other columns are passed over. Label names are indexed in sorted order; an integer label is the index.
+    annotations : Path, optional
+        Folder of the official annotation files, for standard datasets that need them; the root and the folders right
+        below either are searched too.
 
     Raises
     ------
     ManifestError
-        There is no video, a folder can't be read, or the table breaks a rule.
+        There is no video, a folder can't be read, the table breaks a rule, or an official file is missing or not of
+        its format.
     """
     root = Path(root)
-    if manifest is not None and str(manifest) not in list_manifests():
+    is_standard = manifest is not None and str(manifest) in list_manifests()
+    if annotations is not None and not is_standard:
+        raise ManifestError(
+            f"annotations={str(annotations)!r} are those of a standard dataset, which must be named; name it"
+            f" (--manifest {'|'.join(list_manifests())}), or leave them out"
+        )
+    if manifest is not None and not is_standard:
         return read_table(root, Path(manifest))
     if manifest is None and os.path.isfile(root):  # noqa: PTH113 - Path's raises where the folder can't be seen
         return single_video(root)
     paths, others = list_videos(root)
-    if manifest is not None:
-        return _named_dataset(load_standard(str(manifest)), root, paths, others)
+    if is_standard:
+        return _named_dataset(load_standard(str(manifest)), root, annotations, paths, others)
     for dataset in map(load_standard, list_manifests()):
-        rows = official_rows(dataset, paths)
+        # Those that need official files are named: no folder is searched for them, and nothing is guessed.
+        rows = () if dataset.annotations else _match(dataset, official_rows(dataset), paths)
         if len(rows) == len(paths):
-            return Manifest(dataset.name, root, dataset.classes, rows, tuple(others))
+            return _manifest(dataset, root, rows, others)
     return class_folders(root, paths, others)
 
 
-def check(dataset: StandardDataset, root: Path) -> CheckReport:
-    """Compare the names of the videos below a folder with a standard dataset; raises as `find_rows` does."""
-    paths, _ = list_videos(Path(root))
-    rows = official_rows(dataset, paths)
-    present = {stem_of(row.path) for row in rows}
-    num_present = Counter(split for row in rows for split in row.splits)
-    expected = [(f"{split.name}/train", split.num_train) for split in dataset.splits]
-    expected += [(f"{split.name}/test", split.num_test) for split in dataset.splits]
-    return CheckReport(
-        dataset=dataset.name,
-        present=tuple(row.path for row in rows),
-        missing=tuple(row.path for row in dataset.rows if stem_of(row.path) not in present),
-        extra=tuple(sorted(set(paths).difference(row.path for row in rows))),
-        splits=tuple(SplitCount(name, num_present[name], num) for name, num in sorted(expected)),
-    )
+def _match(dataset: StandardDataset, official: tuple[Row, ...], paths: list[str]) -> tuple[Row, ...]:
+    return match_rows(OfficialNames(official, ignore_case=dataset.ignore_case), paths)
 
 
-def _named_dataset(dataset: StandardDataset, root: Path, paths: list[str], others: list[str]) -> Manifest:
-    rows = official_rows(dataset, paths)
+def _named_dataset(
+    dataset: StandardDataset, root: Path, annotations: Path | None, paths: list[str], others: list[str]
+) -> Manifest:
+    official = official_rows(dataset, root, annotations)
+    rows = _match(dataset, official, paths)
     if not rows:
         raise ManifestError(
-            f"root={str(root)!r} must hold videos of {dataset.name}, such as {dataset.rows[0].path!r}, and none of"
-            f" its {len(paths)} videos is; name the folder that holds the class folders"
+            f"root={str(root)!r} must hold videos of {dataset.name}, such as {official[0].path!r}, and none of"
+            f" its {len(paths)} videos is; name the folder that holds them"
         )
     unknown = set(paths).difference(row.path for row in rows)
-    return Manifest(dataset.name, root, dataset.classes, rows, tuple(sorted(unknown.union(others))))
+    return _manifest(dataset, root, rows, sorted(unknown.union(others)))
+
+
+def _manifest(dataset: StandardDataset, root: Path, rows: tuple[Row, ...], ignored: list[str]) -> Manifest:
+    return Manifest(
+        dataset.name, root, dataset.classes, rows, tuple(ignored), dataset.targets, multi_label=dataset.multi_label
+    )

@@ -5,14 +5,11 @@ import re
 from pathlib import Path, PurePosixPath
 
 from vidprep.errors import ManifestError
+from vidprep.manifest.names import VIDEO_EXTENSIONS, VIDEO_SUFFIXES
+from vidprep.manifest.official.groups import memberships_of
 from vidprep.manifest.rows import Manifest, Row, sort_rows
-from vidprep.manifest.standard import load_standard, memberships_of
+from vidprep.manifest.standard import load_standard
 
-_SUFFIXES = (
-    ".264 .265 .3g2 .3gp .asf .avi .divx .f4v .flv .h264 .h265 .hevc .ivf .m1v .m2t .m2ts .m2v .m4v .mkv .mov"
-    " .mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m"
-)
-VIDEO_EXTENSIONS = frozenset(_SUFFIXES.split())
 _UCF_CLIP = re.compile(r"([^/]+)/v_([^/]+)_g([0-9]{2})_c[0-9]{2}\.[^/.]+")  # folder, stem, group
 
 
@@ -20,7 +17,7 @@ def single_video(file: Path) -> Manifest:
     """Make the manifest of one video, whose root is the folder that it lies in."""
     if file.suffix.lower() not in VIDEO_EXTENSIONS:
         raise ManifestError(
-            f"root={str(file)!r} must be a folder or a video ({_SUFFIXES}); correct the path, or rename the video"
+            f"root={str(file)!r} must be a folder or a video ({VIDEO_SUFFIXES}); correct the path, or rename the video"
         )
     return Manifest("single-video", file.parent, (), (Row(file.name),))
 
@@ -46,7 +43,7 @@ def _ucf_layout_splits(paths: list[str]) -> dict[str, tuple[str, ...]]:
         match = _UCF_CLIP.fullmatch(path)
         if match is None or match[1].casefold() != match[2].casefold():
             return {}
-        splits[path] = memberships_of(load_standard("ucf101").splits, int(match[3]))
+        splits[path] = memberships_of(load_standard("ucf101").facts, int(match[3]))
     return splits
 
 
@@ -56,7 +53,7 @@ def list_videos(root: Path) -> tuple[list[str], list[str]]:
     videos = [path for path in files if PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS]
     if not videos:
         raise ManifestError(
-            f"root={str(root)!r} must hold videos ({_SUFFIXES}; hidden ones don't count), and none of its"
+            f"root={str(root)!r} must hold videos ({VIDEO_SUFFIXES}; hidden ones don't count), and none of its"
             f" {len(files)} files is one; name the folder that holds them"
         )
     return videos, sorted(set(files).difference(videos))

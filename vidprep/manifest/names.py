@@ -11,13 +11,18 @@ VIDEO_SUFFIXES = (
     " .mp4 .mpe .mpeg .mpg .mts .mxf .ogm .ogv .qt .rm .rmvb .ts .vob .webm .wmv .y4m"
 )
 VIDEO_EXTENSIONS = frozenset(VIDEO_SUFFIXES.split())
-_CLIP = re.compile(r"(.+)_([0-9]{6,})_([0-9]{6,})")  # Kinetics: id, start and end in seconds
-_LOOSE_CLIP = re.compile(r"(.+)[_-]([0-9]+)[_-]([0-9]+)")
+_CLIP = re.compile(r"(.+)[_-]([0-9]+)[_-]([0-9]+)")
 
 
 def clip_name(video: str, start_seconds: int, end_seconds: int) -> str:
     """Name a clip of a longer video as Kinetics' files are named: ``0wR5jVB-WPk_000417_000427``."""
     return f"{video}_{start_seconds:06}_{end_seconds:06}"
+
+
+def _video_of_clip(name: str) -> str | None:
+    """Return the video's id in what `clip_name` made, else None."""
+    video, *times = name.rsplit("_", 2)
+    return video if len(times) == 2 and all(len(time) >= 6 and time.isdecimal() for time in times) else None
 
 
 def stem_of(path: str) -> str:
@@ -44,32 +49,36 @@ class OfficialNames:
 
     def __init__(self, rows: Iterable[Row], *, ignore_case: bool = False) -> None:
         self._ignore_case = ignore_case
-        self._rows: dict[str, list[Row]] = {}
-        self._clips: dict[str, list[str]] = {}  # a video's id -> names of its clips
-        for row in rows:
+        self._rows = sort_rows(rows)
+        # Numbers and strings alone, no list a video: there may be half a million.
+        self._first: dict[str, int] = {}  # name -> the first of its rows, which follow each other
+        self._clip: dict[str, str] = {}  # a video's id -> name of its clip; "" if there are several
+        for number, row in enumerate(self._rows):
             name = self._fold(stem_of(row.path))
-            if name not in self._rows:
-                self._rows[name] = []
-                if clip := _CLIP.fullmatch(name):
-                    self._clips.setdefault(clip[1], []).append(name)
-            self._rows[name].append(row)
+            if self._first.setdefault(name, number) == number and (video := _video_of_clip(name)):
+                self._clip[video] = "" if video in self._clip else name
 
     def find(self, path: str) -> list[Row]:
         """Return the official rows of a file; none if it isn't the dataset's, or if it can't be told which it is."""
-        names = self._find(path)
-        return self._rows[names[0]] if len(names) == 1 else []
+        name = self._find(path)
+        if not name:
+            return []
+        first = last = self._first[name]
+        while last + 1 < len(self._rows) and self._rows[last + 1].path == self._rows[first].path:
+            last += 1
+        return list(self._rows[first : last + 1])
 
     def is_unclear(self, path: str) -> bool:
         """Say whether the file is named after a video of which the dataset has several clips."""
-        return len(self._find(path)) > 1
+        return self._find(path) == ""
 
-    def _find(self, path: str) -> list[str]:
+    def _find(self, path: str) -> str | None:
         for name in _possible_names(self._fold(stem_of(path))):
-            if name in self._rows:
-                return [name]
-            if name in self._clips:
-                return self._clips[name]
-        return []
+            if name in self._first:
+                return name
+            if name in self._clip:
+                return self._clip[name]
+        return None
 
     def _fold(self, name: str) -> str:
         return name.casefold() if self._ignore_case else name
@@ -84,9 +93,8 @@ def _possible_names(stem: str) -> Iterator[str]:
     """Names by which a dataset may know the file, the surest first."""
     folders, _, name = stem.rpartition("/")
     yield name
-    for spelling in (name.removeprefix("v_"), f"v_{name}"):
-        yield spelling
-    if clip := _LOOSE_CLIP.fullmatch(name):
+    yield from (name.removeprefix("v_"), f"v_{name}")
+    if clip := _CLIP.fullmatch(name):
         yield clip_name(clip[1], int(clip[2]), int(clip[3]))
         yield clip_name(clip[1].removeprefix("v_"), int(clip[2]), int(clip[3]))
     while folders:

@@ -1,8 +1,9 @@
 """The published datasets, from the TOML files in `manifests/`, and their official rows."""
 
 import functools
+import os
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -96,50 +97,72 @@ def load_standard(name: str) -> StandardDataset:
     )
 
 
-def official_rows(dataset: StandardDataset, folders: Sequence[Path] = ()) -> tuple[Row, ...]:
+def official_rows(
+    dataset: StandardDataset, root: Path | None = None, annotations: Path | None = None
+) -> tuple[Row, ...]:
     """Make all official rows of a dataset, sorted; their paths are the videos' ids.
 
     Parameters
     ----------
     dataset : StandardDataset
-    folders : sequence of Path
-        Where the official annotation files may lie, the surest first. Datasets without such files need none.
+    root, annotations : Path, optional
+        The videos' folder, and the one that the user names: the official files may lie in them, or in a folder right
+        below. Datasets without such files need neither.
 
     Raises
     ------
     ManifestError
         An official file is missing, or isn't of its format.
     """
-    files = find_annotations(dataset, folders)
+    files = find_annotations(dataset, root, annotations)
     return sort_rows(READERS[dataset.facts["reader"]](dataset.facts, files))
 
 
-def find_annotations(dataset: StandardDataset, folders: Sequence[Path]) -> dict[str, Path]:
-    """Find the official files by role, in the folders and in those right below; ManifestError if one is missing."""
+def find_annotations(
+    dataset: StandardDataset, root: Path | None = None, annotations: Path | None = None
+) -> dict[str, Path]:
+    """Find the official files by role, as `official_rows` does; ManifestError if a needed one is missing."""
+    if annotations is not None and not (dataset.annotations and annotations.is_dir()):
+        raise ManifestError(
+            f"annotations={str(annotations)!r} must be a folder that holds the official files"
+            if dataset.annotations
+            else f"annotations={str(annotations)!r}: {dataset.name} needs no official files; leave it out"
+        )
+    folders = [folder for folder in (annotations, root) if folder is not None]
     found = {role: _find_file(names, folders) for role, names in dataset.annotations.items()}
     missing = [role for role, file in found.items() if file is None and role not in dataset.optional]
     if missing:
         wanted = "; ".join(f"{role}: {' or '.join(dataset.annotations[role])}" for role in missing)
-        sources = ", ".join(f"{what} {address}" for what, address in dataset.sources)
-        places = ", ".join(repr(str(folder)) for folder in folders) or "nowhere"
+        sources = ", ".join(f"{what}: {address}" for what, address in dataset.sources)
+        places = " or ".join(repr(str(folder)) for folder in folders)
         raise ManifestError(
-            f"annotations: {dataset.name} needs its official files, and these were not found in {places} or one folder"
-            f" below: {wanted}; get them ({sources}) and give their folder (--annotations FOLDER)"
+            f"annotations of {dataset.name}: {len(missing)} official files must lie in "
+            f"{places or 'a folder that is named'} or one folder below, and don't ({wanted}); get them ({sources}) and"
+            " give their folder (--annotations FOLDER)"
         )
     return {role: file for role, file in found.items() if file is not None}
 
 
 def _find_file(names: Sequence[str], folders: Sequence[Path]) -> Path | None:
-    """The first file of one of the names; nearer folders and earlier names first."""
+    """Find the file of one of the names; nearer folders and earlier names first."""
     for folder in folders:
-        for place in _folder_and_below(folder):
-            for name in names:
-                if (place / name).is_file():
-                    return place / name
+        found = [folder / name for name in names if (folder / name).is_file()]
+        if found:
+            return found[0]
+        below = [place / name for place in _folders_below(folder) for name in names if (place / name).is_file()]
+        if len(below) > 1:
+            some = ", ".join(repr(str(file)) for file in below[:3])
+            raise ManifestError(
+                f"annotations={str(folder)!r} must hold one file {' or '.join(names)}, and there are {len(below)}:"
+                f" {some}; give the folder of this dataset's own files (--annotations FOLDER)"
+            )
+        if below:
+            return below[0]
     return None
 
 
-def _folder_and_below(folder: Path) -> Iterator[Path]:
-    yield folder
-    if folder.is_dir():
-        yield from sorted(path for path in folder.iterdir() if path.is_dir())
+def _folders_below(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())

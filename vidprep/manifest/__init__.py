@@ -81,9 +81,9 @@ def find_rows(root: Path, manifest: str | Path | None = None, annotations: Path 
         return read_table(root, Path(manifest))
     if manifest is None and os.path.isfile(root):  # noqa: PTH113 - Path's raises where the folder can't be seen
         return single_video(root)
-    paths, others = list_videos(root)
     if is_standard:
-        return _named_dataset(load_standard(str(manifest)), root, annotations, paths, others)
+        return _named_dataset(load_standard(str(manifest)), root, annotations)
+    paths, others = list_videos(root)
     for dataset in map(load_standard, list_manifests()):
         # Those that need official files are named: no folder is searched for them, and nothing is guessed.
         rows = () if dataset.annotations else _match(dataset, official_rows(dataset), paths)
@@ -96,9 +96,8 @@ def _match(dataset: StandardDataset, official: tuple[Row, ...], paths: list[str]
     return match_rows(OfficialNames(official, ignore_case=dataset.ignore_case), paths)
 
 
-def _named_dataset(
-    dataset: StandardDataset, root: Path, annotations: Path | None, paths: list[str], others: list[str]
-) -> Manifest:
+def _named_dataset(dataset: StandardDataset, root: Path, annotations: Path | None) -> Manifest:
+    paths, others = list_videos(root, dataset.facts.get("from_frames"))
     official = official_rows(dataset, root, annotations)
     rows = _match(dataset, official, paths)
     if not rows:

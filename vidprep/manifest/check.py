@@ -81,7 +81,7 @@ class CheckReport:
 def check(dataset: StandardDataset, root: Path, annotations: Path | None = None) -> CheckReport:
     """Compare the names of the videos below a folder with a standard dataset; raises as `find_rows` does."""
     root = Path(root)
-    paths, _ = list_videos(root)
+    paths, _ = list_videos(root, dataset.facts.get("from_frames"))
     rows = official_rows(dataset, root, annotations)
     names = OfficialNames(rows, ignore_case=dataset.ignore_case)
     files_of: dict[str, list[str]] = {}

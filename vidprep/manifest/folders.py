@@ -10,6 +10,7 @@ from vidprep.manifest.official.groups import memberships_of
 from vidprep.manifest.rows import Manifest, Row, sort_rows
 from vidprep.manifest.standard import load_standard
 
+_FROM_FRAMES = "ffmpeg -framerate FPS -i FOLDER/%05d.jpg -c copy FOLDER.mkv"
 _UCF_CLIP = re.compile(r"([^/]+)/v_([^/]+)_g([0-9]{2})_c[0-9]{2}\.[^/.]+")  # folder, stem, group
 
 
@@ -47,10 +48,19 @@ def _ucf_layout_splits(paths: list[str]) -> dict[str, tuple[str, ...]]:
     return splits
 
 
-def list_videos(root: Path) -> tuple[list[str], list[str]]:
-    """Paths of the videos and of the other files below the root, each sorted."""
+def list_videos(root: Path, from_frames: str | None = None) -> tuple[list[str], list[str]]:
+    """Paths of the videos and of the other files below the root, each sorted.
+
+    `from_frames` is the command that makes a video of a folder of frames, for datasets that are published so.
+    """
     files = sorted(_list_files(root))
     videos = [path for path in files if PurePosixPath(path).suffix.lower() in VIDEO_EXTENSIONS]
+    frames = [path for path in files if path.lower().endswith((".jpg", ".jpeg"))]
+    if frames and not videos:
+        raise ManifestError(
+            f"root={str(root)!r} must hold videos, and it holds {len(frames)} single frames, such as {frames[0]!r};"
+            f" make a video of each folder of frames, which loses nothing: {from_frames or _FROM_FRAMES}"
+        )
     if not videos:
         raise ManifestError(
             f"root={str(root)!r} must hold videos ({VIDEO_SUFFIXES}; hidden ones don't count), and none of its"

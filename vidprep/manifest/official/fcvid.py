@@ -52,7 +52,7 @@ def _from_matrix(names: Path, matrix: Path, num_classes: int) -> list[Row]:
             raise refuse(names, line, shown(text), "must be a video's file, and train or test")
         labels = next(all_labels, None)
         if labels is None:
-            raise refuse(names, line, shown(text), f"must have its labels in {matrix.name}, which has less lines")
+            raise refuse(names, line, shown(text), f"must have its labels in {matrix.name}, which has fewer lines")
         found.add(names, line, Row(_video_of(names, line, fields[0]), labels=labels, splits=(fields[1],)))
     if next(all_labels, None) is not None:
         raise refuse(matrix, None, "num_lines", f"must be as in {names.name}, and is more")

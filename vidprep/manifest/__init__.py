@@ -5,6 +5,7 @@ datasets from the TOML files in `manifests/`, `official_rows` reads their offici
 one of them.
 """
 
+import functools
 import os
 from pathlib import Path
 
@@ -86,20 +87,22 @@ def find_rows(root: Path, manifest: str | Path | None = None, annotations: Path 
     paths, others = list_videos(root)
     for dataset in map(load_standard, list_manifests()):
         # Those that need official files are named: no folder is searched for them, and nothing is guessed.
-        rows = () if dataset.annotations else _match(dataset, official_rows(dataset), paths)
+        rows = () if dataset.annotations else match_rows(_names_without_files(dataset.name), paths)
         if len(rows) == len(paths):
             return _manifest(dataset, root, rows, others)
     return class_folders(root, paths, others)
 
 
-def _match(dataset: StandardDataset, official: tuple[Row, ...], paths: list[str]) -> tuple[Row, ...]:
-    return match_rows(OfficialNames(official, ignore_case=dataset.ignore_case), paths)
+@functools.cache
+def _names_without_files(name: str) -> OfficialNames:
+    dataset = load_standard(name)
+    return OfficialNames(official_rows(dataset), ignore_case=dataset.ignore_case)
 
 
 def _named_dataset(dataset: StandardDataset, root: Path, annotations: Path | None) -> Manifest:
     paths, others = list_videos(root, dataset.facts.get("from_frames"))
     official = official_rows(dataset, root, annotations)
-    rows = _match(dataset, official, paths)
+    rows = match_rows(OfficialNames(official, ignore_case=dataset.ignore_case), paths)
     if not rows:
         raise ManifestError(
             f"root={str(root)!r} must hold videos of {dataset.name}, such as {official[0].path!r}, and none of"

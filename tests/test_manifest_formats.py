@@ -398,7 +398,7 @@ def damaged_files(draw: st.DrawFn) -> tuple[str, dict[str, str | None]]:
     return case, {role: text}
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(damaged_files())
 def test_a_damaged_file_gives_sound_rows_or_a_manifest_error(
     tmp_path: Path, damaged: tuple[str, dict[str, str | None]]

@@ -335,7 +335,9 @@ def test_list_and_unknown_name(tmp_path: Path) -> None:
     for name in ("kinetics", "../ucf101", ""):
         with pytest.raises(ManifestError, match=rf"manifest='{name}' must be one of: .*ucf101"):
             load_standard(name)
-    with pytest.raises(ManifestError, match=r"manifest='kinetics' must be the name of a standard dataset \(.*ucf101.*\)"):
+    with pytest.raises(
+        ManifestError, match=r"manifest='kinetics' must be the name of a standard dataset \(.*ucf101.*\)"
+    ):
         find_rows(tmp_path, "kinetics")
 
 

@@ -124,13 +124,14 @@ def find_annotations(
     """Find the official files by role, as `official_rows` does; ManifestError if a needed one is missing."""
     if annotations is not None and not (dataset.annotations and annotations.is_dir()):
         raise ManifestError(
-            f"annotations={str(annotations)!r} must be a folder that holds the official files"
+            f"annotations={str(annotations)!r} must be a folder that holds the official files; correct the path"
             if dataset.annotations
             else f"annotations={str(annotations)!r}: {dataset.name} needs no official files; leave it out"
         )
     folders = [folder for folder in (annotations, root) if folder is not None]
     found = {role: _find_file(names, folders) for role, names in dataset.annotations.items()}
-    missing = [role for role, file in found.items() if file is None and role not in dataset.optional]
+    optional = dataset.optional if any(found.values()) else ()  # one file at least, whichever it is
+    missing = [role for role, file in found.items() if file is None and role not in optional]
     if missing:
         wanted = "; ".join(f"{role}: {' or '.join(dataset.annotations[role])}" for role in missing)
         sources = ", ".join(f"{what}: {address}" for what, address in dataset.sources)

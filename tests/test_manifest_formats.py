@@ -331,13 +331,6 @@ def test_a_broken_file_is_refused_with_place_value_rule_and_cure(
     assert "; " in message.partition(rule)[2]
 
 
-@pytest.mark.parametrize("case", ["activitynet", "activitynet-lists", "fcvid", "fcvid-lists"])
-def test_without_any_file_there_is_nothing_to_read(tmp_path: Path, case: str) -> None:
-    files = FILES[case][1]
-    with pytest.raises(ManifestError, match=r"one of the official files must be there.*; give their folder"):
-        read(tmp_path, case, dict.fromkeys(files))
-
-
 @pytest.mark.parametrize("missing", ["names", "labels"])
 def test_fcvids_two_files_belong_together(tmp_path: Path, missing: str) -> None:
     with pytest.raises(ManifestError, match=r"annotations: FCVID_.*\.txt: must be both of the dataset's own files"):

@@ -99,8 +99,8 @@ def test_without_the_official_files_it_says_which_and_from_where(tmp_path: Path)
     make_files(tmp_path, "P01_01.MP4")
     with pytest.raises(ManifestError, match=r"labels: EPIC_train_action_labels\.csv.*epic-kitchens-55-annotations"):
         find_rows(tmp_path, "epic-kitchens55")
-    for name in ("fcvid", "activitynet1.3"):
-        with pytest.raises(ManifestError, match=r"one of the official files must be there, and none was found"):
+    for name, file in (("fcvid", "FCVID_Label.txt"), ("activitynet1.3", "actnet_train_split.txt")):
+        with pytest.raises(ManifestError, match=f"4 official files must lie in|3 official files must lie in.*{file}"):
             find_rows(tmp_path, name)
 
 

@@ -212,6 +212,13 @@ def test_charades_oddities_stay_as_they_are(charades: tuple[StandardDataset, lis
     backwards = [(row, action) for row in rows for action in row.actions if action[1] >= action[2]]
     assert len(backwards) == 7
     assert all(action[0] in row.labels for row, action in backwards)
+    lengths = {
+        entry["id"]: float(entry["length"])
+        for split in ("train", "test")
+        for entry in read_table(f"charades/Charades_v1_{split}.csv")
+    }
+    assert sum(end > lengths[row.path] for row in rows for _, _, end in row.actions) == 19623
+    assert sum(start > lengths[row.path] for row in rows for _, start, _ in row.actions) == 5
 
 
 # ------------------------------------------------------------------------------------------------- ActivityNet-1.3

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vidprep.manifest.official.checks import RowsOnce, check_video, read_frame_list, require_one
+from vidprep.manifest.official.checks import RowsOnce, check_video, read_frame_list
 from vidprep.manifest.official.files import class_index, class_indices, read_json, read_seconds, refuse, shown
 from vidprep.manifest.rows import Row
 
@@ -22,7 +22,6 @@ def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
     ManifestError
         A file breaks its format, or a video stands in two splits.
     """
-    require_one(files, facts["annotations"])
     if "database" in files:
         return _from_database(files["database"], class_indices(facts["classes"]))
     found = RowsOnce()

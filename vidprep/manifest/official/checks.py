@@ -1,10 +1,9 @@
 """What the readers of labelled videos check alike: names of videos, class numbers, and that no two rows disagree."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from vidprep.errors import ManifestError
 from vidprep.manifest.official.files import read_lines, refuse, shown
 from vidprep.manifest.rows import Row
 
@@ -55,13 +54,3 @@ class RowsOnce:
         elif first != row:
             rule = f"must not stand there twice with other labels or in another split, and does ({place})"
             raise refuse(file, line, f"video={row.path!r}", rule, "get all official files anew, of one release")
-
-
-def require_one(files: Mapping[str, Path], annotations: Mapping[str, str | Sequence[str]]) -> None:
-    """Refuse to read nothing: where any one of the official files will do, there must be one."""
-    if not files:
-        names = (name for names in annotations.values() for name in ([names] if isinstance(names, str) else names))
-        raise ManifestError(
-            f"annotations: one of the official files must be there, and none was found: {', '.join(names)}; give"
-            " their folder (--annotations FOLDER)"
-        )

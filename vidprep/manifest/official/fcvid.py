@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from vidprep.errors import ManifestError
-from vidprep.manifest.official.checks import Labels, RowsOnce, check_video, read_frame_list, require_one
+from vidprep.manifest.official.checks import Labels, RowsOnce, check_video, read_frame_list
 from vidprep.manifest.official.files import read_lines, refuse, shown
 from vidprep.manifest.rows import Row
 
@@ -24,7 +24,6 @@ def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
         A file breaks its format, the own two files don't belong together, or there are files of both kinds:
         whether both number the classes alike is not published.
     """
-    require_one(files, facts["annotations"])
     own = [role for role in OWN if role in files]
     if len(own) == 1 or (own and len(own) < len(files)):
         found_names = ", ".join(sorted(file.name for file in files.values()))

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,16 @@ def test_nearer_files_come_first_and_doubt_is_refused(tmp_path: Path) -> None:
         "train": tmp_path / "b" / "train.csv",
         "val": tmp_path / "b" / "val.csv",
     }
+
+
+def test_one_file_must_be_there_even_if_each_is_optional(tmp_path: Path) -> None:
+    dataset = replace(load_standard("kinetics400"), optional=frozenset({"train", "val", "test"}))
+    with pytest.raises(
+        ManifestError, match=r"3 official files must lie in .* or one folder below, and don't \(train: "
+    ):
+        find_annotations(dataset, tmp_path)
+    (tmp_path / "test.csv").write_text(HEADER)
+    assert find_annotations(dataset, tmp_path) == {"test": tmp_path / "test.csv"}
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ class CheckReport:
 
         Where videos vanish from the web, missing ones and shorter lists are reported, and are no fault.
         """
-        if self.extra or self.doubled or self.unclear or not self.present:
+        if self.extra or self.doubled or self.unclear:
             return False
         return self.videos_vanish or (not self.missing and all(split.is_as_published for split in self.splits))
 

@@ -30,6 +30,7 @@ EXTRACT_OPTIONS = [
     "--modalities",
     "--layout",
     "--manifest",
+    "--annotations",
     "--size",
     "--gop",
     "--frames",

@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,7 @@ def test_missing_files_are_listed_with_their_sources(tmp_path: Path, name: str) 
             call()
         required = set(dataset.annotations) - dataset.optional
         needed = [files for role, files in dataset.annotations.items() if not required or role in required]
+        assert f"{len(needed)} official files" in str(raised.value)
         assert all(file in str(raised.value) for files in needed for file in files)
         assert all(address in str(raised.value) for _, address in dataset.sources)
 
@@ -193,6 +195,16 @@ def test_nearer_files_come_first_and_doubt_is_refused(tmp_path: Path) -> None:
     }
 
 
+def test_one_file_must_be_there_even_if_each_is_optional(tmp_path: Path) -> None:
+    dataset = replace(load_standard("kinetics400"), optional=frozenset({"train", "val", "test"}))
+    with pytest.raises(
+        ManifestError, match=r"3 official files must lie in .* or one folder below, and don't \(train: "
+    ):
+        find_annotations(dataset, tmp_path)
+    (tmp_path / "test.csv").write_text(HEADER)
+    assert find_annotations(dataset, tmp_path) == {"test": tmp_path / "test.csv"}
+
+
 @pytest.mark.parametrize(
     ("manifest", "folder", "message"),
     [
@@ -266,6 +278,22 @@ def test_none_of_the_datasets_videos_is_a_fault(kinetics: Path, tmp_path: Path) 
         ManifestError, match=r"must hold videos of kinetics400, such as '-AAAAAAAAA__000001_000011', and"
     ):
         find_rows(root, "kinetics400", kinetics.parent / "lists")
+
+
+def test_a_subset_may_lie_in_the_folder_of_the_whole(kinetics: Path, tmp_path: Path) -> None:
+    """zumba is none of the 32 classes, yoga is."""
+    (kinetics.parent / "lists" / "val.csv").write_text(VAL + "zumba,DDDDDDDDDDD,3,13,val\n")
+    make_tree(kinetics, "val/DDDDDDDDDDD.mp4")
+    lists = kinetics.parent / "lists"
+    report = check(load_standard("kinetics-static32"), kinetics, lists)
+    assert report.ok
+    assert report.present == ("val/CCCCCCCCCCC.mkv",)
+    assert report.missing == ("_BBBBBBBBB-_000002_000012",)
+    assert len(report.extra) == 3
+    text = run("manifest", "check", "kinetics-static32", kinetics, "--annotations", lists).stdout
+    assert "\nthis dataset is a choice of kinetics400: extra videos are no fault\n" in text
+    none = make_tree(tmp_path / "none", "val/DDDDDDDDDDD.mp4")
+    assert not check(load_standard("kinetics-static32"), none, lists).ok
 
 
 def test_kinetics_is_not_recognised_unasked(kinetics: Path) -> None:

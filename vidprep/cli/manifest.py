@@ -76,7 +76,8 @@ def manifest_check(name: str, root: Path, annotations: Path | None) -> None:
     """Compare the videos below ROOT with a standard dataset.
 
     Exit status 1 if anything is missing, doubled, unclear or too much, or if the official lists don't hold what was
-    published. Of datasets whose videos vanish from the web, missing ones and other lists are said, and are no fault.
+    published. Where videos vanish from the web, missing ones and other lists are said, and are no fault; nor are extra
+    ones, where the dataset is a subset of another.
     """
     from vidprep.manifest import check, load_standard
 
@@ -96,6 +97,8 @@ def manifest_check(name: str, root: Path, annotations: Path | None) -> None:
             click.echo(f"{what}: {found}")
         if len(names) > MAX_LISTED:
             click.echo(f"{what.split()[0]}: ... and {len(names) - MAX_LISTED} more")
+    if report.ok and report.extra:
+        click.echo(f"this dataset is a choice of {report.subset_of}: extra videos are no fault")
     if report.ok and report.missing:
         click.echo("videos of this dataset vanish from the web: missing ones are no fault")
     if not report.ok:

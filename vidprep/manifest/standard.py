@@ -58,6 +58,7 @@ class StandardDataset:
     targets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     multi_label: bool = False
     videos_vanish: bool = False
+    subset_of: str | None = None
     ignore_case: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -92,6 +93,7 @@ def load_standard(name: str) -> StandardDataset:
         targets={target: tuple(classes) for target, classes in facts.get("targets", {}).items()},
         multi_label=facts.get("multi_label", False),
         videos_vanish=facts.get("videos_vanish", False),
+        subset_of=facts.get("subset_of"),
         ignore_case=facts.get("ignore_case", False),
         facts=facts,
     )
@@ -130,8 +132,9 @@ def find_annotations(
         )
     folders = [folder for folder in (annotations, root) if folder is not None]
     found = {role: _find_file(names, folders) for role, names in dataset.annotations.items()}
-    optional = dataset.optional if any(found.values()) else ()  # one file at least, whichever it is
-    missing = [role for role, file in found.items() if file is None and role not in optional]
+    missing = [role for role, file in found.items() if file is None and role not in dataset.optional]
+    if not any(found.values()):
+        missing = missing or list(found)  # where each is optional, one must be there
     if missing:
         wanted = "; ".join(f"{role}: {' or '.join(dataset.annotations[role])}" for role in missing)
         sources = ", ".join(f"{what}: {address}" for what, address in dataset.sources)

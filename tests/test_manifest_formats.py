@@ -228,6 +228,11 @@ def test_files_that_may_be_missing(tmp_path: Path, case: str, role: str) -> None
         assert found == [row for row in rows if side not in row.splits]
 
 
+def test_labels_of_something_v1s_test_split_count_where_somebody_has_them(tmp_path: Path) -> None:
+    rows = read(tmp_path, "something-v1", {"test": f"9;{STH1[8]}\n10\n"})
+    assert rows[-2:] == [Row("9", (8,), splits=("test",)), Row("10", splits=("test",))]
+
+
 def test_the_official_file_of_activitynet_counts_and_not_the_lists(tmp_path: Path) -> None:
     assert read(tmp_path, "activitynet", {"train_list": "v_sJFgo9H6zNo,1,3\n"}) == FILES["activitynet"][2]
 

@@ -20,7 +20,7 @@ def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
     """Read one row a video; one in which nothing happens, and there are some, has no label.
 
     Times stay as the files have them. Many actions end after the video's end, a few begin after it or end before
-    they begin: all label the video, and in the code of the dataset's authors the frames with start < t < end, maybe none.
+    they begin: all label the video, and in the dataset's authors' code the frames with start < t < end, maybe none.
 
     Raises
     ------

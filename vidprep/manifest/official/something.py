@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")  # roles of the files, and names of the splits
 
 
 def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
-    """Read the rows of the splits that there are files of; videos of the test split have no published label.
+    """Read the rows of the splits that there are files of; in the official files, those of the test split have no label.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
             for line, video, labels in _READERS[file.suffix](file, indices):
                 if not labels and split != "test":
                     raise refuse(file, line, f"video={video}", "must have a label, outside of the test split")
-                found.add(file, line, Row(video, labels=labels if split != "test" else (), splits=(split,)))
+                found.add(file, line, Row(video, labels=labels, splits=(split,)))
     return found.rows
 
 

@@ -18,7 +18,7 @@ SPLITS = ("train", "val", "test")  # roles of the files, and names of the splits
 
 
 def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
-    """Read the rows of the splits that there are files of; in the official files, those of the test split have no label.
+    """Read the rows of the splits that there are files of; officially, those of the test split have no label.
 
     Raises
     ------

@@ -264,7 +264,7 @@ def _check(fps: float | None, short: str, **counts: int) -> None:
 
 def _frames(times: Sequence[float], fps: float | None) -> Sequence[int]:
     """Return the frames that a rule counts; ShardError if there are none."""
-    if not times:
+    if len(times) == 0:
         raise ShardError("num_frames=0: a clip needs a frame; run vidprep verify, or extract the sample anew")
     return range(len(times)) if fps is None else on_screen(times, fps)
 

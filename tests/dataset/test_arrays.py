@@ -172,7 +172,7 @@ WAVES_SLOPE = 60 * 2 * np.pi / 64
 @pytest.mark.parametrize("short", [100, 128, 256, 300])
 @pytest.mark.parametrize("is_flipped", [False, True])
 def test_the_crop_of_a_resize_is_the_resize_of_a_crop(stored: tuple[int, int], short: int, is_flipped: bool) -> None:
-    """Edges are moved by up to half a stored pixel each way, and the filter, which ends at them, is cut."""
+    """Content is off by half a stored pixel in each direction at most, and bytes are rounded twice."""
     picture = waves(*np.meshgrid(np.arange(stored[0]), np.arange(stored[1])))
     for seed in range(5):
         whole = Flip(int(is_flipped))(ShortSide(short)(View.whole(*stored), 0, RNG(0)), 0, RNG(0))
@@ -181,9 +181,7 @@ def test_the_crop_of_a_resize_is_the_resize_of_a_crop(stored: tuple[int, int], s
         planned = channels_last(to_tensor("rgb", cut(picture, view), view, resizes=True))
         x, y = (round(corner) for corner in corner_in(view, whole))
         off = abs(planned.astype(int) - first[:, y : y + 96, x : x + 96])
-        ratio = min(stored) / short
-        assert off[:, 2:-2, 2:-2].max() <= 2 * 0.5 * WAVES_SLOPE + 2  # half a pixel in both directions, and rounding
-        assert off.max() <= 2 * (0.5 + max(ratio, 1) / 2) * WAVES_SLOPE + 2
+        assert off.max() <= 2 * 0.5 * WAVES_SLOPE + 2
 
 
 def corner_in(view: View, whole: View) -> tuple[float, float]:
@@ -232,8 +230,7 @@ TRANSFORMS = [
 def test_vectors_stay_true(steps: Any, field: str) -> None:
     """The frame moved along the vectors is the next frame, in the stored pictures and in each view of them.
 
-    Where vectors change by a whole pixel from one to the next, they are averaged: content is off by half a pixel at
-    most. Besides, bilinear interpolation cuts the waves' tops.
+    Exactly where nothing is resized; else within three levels of 120, which bilinear interpolation and bytes cost.
     """
     x, y = np.meshgrid(np.arange(240), np.arange(180))
     motion = np.stack([np.full_like(x, 9), np.full_like(y, -6)], -1)
@@ -248,13 +245,13 @@ def test_vectors_stay_true(steps: Any, field: str) -> None:
         channels_last(to_tensor(kind, cut(array, view), view, resizes=resizes))[0].astype(np.float32)
         for kind, array in (("rgb", before), ("rgb", after), ("motion", motion))
     ]
-    bound = 3 + (field == "growing" and resizes) * 0.5 * 2 * WAVES_SLOPE
+    bound = 3 if resizes else 0.001
     moved, known = warped(seen[0], seen[2])
     assert known.mean() > 0.7
     assert abs(moved - seen[1])[known].max() <= bound
     growth = np.array([view.width / view.crop[2], view.height / view.crop[3]])
     wrong = [seen[2] * [-1, 1], seen[2] * [1, -1], *([seen[2] / growth] if view.is_resized else [])]
-    for vectors in wrong if field == "even" else []:
+    for vectors in wrong:
         moved, known = warped(seen[0], vectors)
         assert abs(moved - seen[1])[known].max() > 2 * bound  # the bound tells right from wrong
 

@@ -91,6 +91,7 @@ def test_what_is_read_lies_within_the_pictures(plan: Plan) -> None:
         (0, 4, (0, 4)),
         (0.4, 2, (0, 2)),
         (0.5, 1, (1, 1)),
+        (0.5, 2, (1, 2)),
         (1.5, 1, (2, 1)),  # halves go one way, so that the size stays
         (0.6, 2.6, (1, 2)),
         (3.9, 0.05, (3, 1)),
@@ -187,16 +188,21 @@ def test_boxes_beyond_the_view_are_refused(box: tuple[int, int, int, int], is_fl
         view.focused(box, 8, 8)
 
 
-@given(plans(), st.sampled_from([1 / 4, 1 / 2, 0.33, 2]))
-def test_views_of_arrays_at_another_scale(plan: Plan, factor: float) -> None:
-    view, scaled = plan.view, plan.view.scaled(factor)
+SCALES = st.sampled_from([1 / 4, 1 / 2, 0.33, 2])
+
+
+@given(plans(), SCALES, SCALES)
+def test_views_of_arrays_at_another_scale(plan: Plan, across: float, down: float) -> None:
+    view, scaled = plan.view, plan.view.scaled(across, down)
     x, y, width, height = scaled.crop
-    assert 0 <= x < x + width <= np.ceil(plan.width * factor)
-    assert 0 <= y < y + height <= np.ceil(plan.height * factor)
+    assert 0 <= x < x + width <= np.ceil(plan.width * across)
+    assert 0 <= y < y + height <= np.ceil(plan.height * down)
     assert scaled.is_flipped == view.is_flipped
-    assert abs(scaled.width - view.width * factor) <= 0.5 or scaled.width == 1
-    assert (scaled.x / factor, scaled.box_width / factor) == pytest.approx((view.x, view.box_width))
-    assert (scaled.y / factor, scaled.box_height / factor) == pytest.approx((view.y, view.box_height))
+    assert abs(scaled.width - view.width * across) <= 0.5 or scaled.width == 1
+    assert abs(scaled.height - view.height * down) <= 0.5 or scaled.height == 1
+    assert (scaled.x / across, scaled.box_width / across) == pytest.approx((view.x, view.box_width))
+    assert (scaled.y / down, scaled.box_height / down) == pytest.approx((view.y, view.box_height))
+    assert view.scaled(across, across) == view.scaled(across)
     assert view.scaled(1) == view
 
 

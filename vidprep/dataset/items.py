@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from vidprep.dataset.arrays import to_tensor
-from vidprep.dataset.views import Step, num_views, plan_view
+from vidprep.dataset.views import Step, may_resize, num_views, plan_view
 from vidprep.modalities.clip import read_clip
 from vidprep.reading import readable
 from vidprep.sampling import Clips
@@ -54,5 +54,5 @@ class ItemReader:
             item: Item = {"__key__": key, "key": key, "label": facts["labels"][0] if facts["labels"] else -1}
             for kind, array in arrays.items():
                 frames = array if positions == chosen else array[np.searchsorted(positions, chosen)]
-                item[kind] = to_tensor(kind, frames, seen, resizes=bool(self.transform))
+                item[kind] = to_tensor(kind, frames, seen, resizes=may_resize(self.transform))
             return item

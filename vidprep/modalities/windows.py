@@ -15,7 +15,7 @@ from vidprep.modalities.spectrogram import RECIPES, Spectrogram
 TBN_SECONDS = 1.279  # 256 columns of the temporal binding network's recipe
 _MAX_SECONDS = 300.0
 _TOLERANCE = 1e-6
-_NO_POWER_DB = -100.0  # 10 log10(1e-10): librosa adds that much to no power at all
+_NO_POWER_DB = float(10 * np.log10(np.float32(1e-10)))  # librosa takes no power for less, in floats of 32 bits
 _RANGE_DB = 80.0
 
 

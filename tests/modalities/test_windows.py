@@ -66,7 +66,7 @@ def test_each_column_is_the_nearest_one_or_silence(
 
 @pytest.mark.parametrize("begin", [0.0, 0.4, 1.0])
 def test_the_papers_transform_of_the_window_alone(begin: float) -> None:
-    """Kazakos et al.: the window's samples, transformed with zeros beyond them; three columns at each edge hear those."""
+    """Kazakos et al.: the window's samples alone, and zeros beyond them, which three columns at each edge hear."""
     whole = spectrogram.extract(Audio(NOISE, 24000, 0.0), "tbn")
     first = round(begin * 24000)
     alone = spectrogram.extract(Audio(NOISE[first : first + round(1.279 * 24000)], 24000, 0.0), "tbn")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from modalities.conftest import moving_frames
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vidprep.codec.writer import write_video
 from vidprep.dataset import ShardDataset
 from vidprep.dataset.items import Item
-from vidprep.dataset.views import Step
+from vidprep.dataset.views import Step, View
 from vidprep.manifest import Manifest, Row
 from vidprep.modalities.base import Settings
 from vidprep.pipelines.extract import Options, extract
@@ -92,6 +92,20 @@ class Fixed:
 
     def choose(self, times: Sequence[float], clip: int, rng: np.random.Generator) -> list[int]:
         return [frame + clip for frame in self.frames]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A known crop, perhaps flipped, perhaps resized."""
+
+    box: tuple[int, int, int, int]
+    is_flipped: bool = False
+    size: tuple[int, int] | None = None
+    num_views: ClassVar[int] = 1
+    resizes: ClassVar[bool] = True
+
+    def __call__(self, view: View, number: int, rng: np.random.Generator) -> View:
+        return replace(view.cropped(*self.box), is_flipped=self.is_flipped).resized(*(self.size or self.box[2:]))
 
 
 def read_item(

@@ -3,10 +3,10 @@
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from small_shards import (
     SIZE,
     STEP_SECONDS,
     WITH_SOUND,
+    Cut,
     Fixed,
     click,
     extract_rows,
@@ -37,20 +38,6 @@ from vidprep.manifest import Row
 from vidprep.modalities.base import Settings
 from vidprep.modalities.clip import read_clip
 from vidprep.modalities.pyramid import decode_level
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A known crop, perhaps flipped, perhaps resized."""
-
-    box: tuple[int, int, int, int]
-    is_flipped: bool = False
-    size: tuple[int, int] | None = None
-    num_views: ClassVar[int] = 1
-    resizes: ClassVar[bool] = True
-
-    def __call__(self, view: View, number: int, rng: np.random.Generator) -> View:
-        return replace(view.cropped(*self.box), is_flipped=self.is_flipped).resized(*(self.size or self.box[2:]))
 
 
 def stored(folder: Path, key: str, *kinds: str, frames: Sequence[int] = Fixed().frames) -> dict[str, Any]:

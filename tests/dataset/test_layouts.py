@@ -25,7 +25,7 @@ KINDS = ("rgb", "residual", "motion", "accumulated_motion", "rgb112")
 EXACT = ("label", "motion", "accumulated_motion", "times")
 MEAN = {"rgb": 3.0, "residual": 2.5, "rgb112": 5.0}  # of a clip, in levels of 0 to 255
 LARGEST = {"rgb": 64, "residual": 40, "rgb112": 96}
-OPTIONS = Options(modalities=("rgb", "motion", "residual", "pyramid"), num_workers=2)
+OPTIONS = Options(modalities=("rgb", "motion", "residual", "pyramid"), num_workers=1)
 VIEWS: dict[str, Sequence[Step]] = {
     "whole": (),
     "crops": (RandomCrop(112),),

@@ -68,8 +68,7 @@ class LabelReader:
     def at(self, facts: Mapping[str, Any], times: Sequence[float]) -> NDArray[np.uint8]:
         """Return which classes are shown when [shape=(len(times), num_classes), dtype=uint8].
 
-        A time shows the actions that began before it and end after it: start < t < end (Charades; METHODS 4.3 of
-        Focused Attention's code).
+        A time shows the actions that began before it and end after it: start < t < end, as in the loaders for Charades.
 
         Parameters
         ----------

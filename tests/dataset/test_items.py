@@ -38,6 +38,7 @@ from vidprep.manifest import Row
 from vidprep.modalities.base import Settings
 from vidprep.modalities.clip import read_clip
 from vidprep.modalities.pyramid import decode_level
+from vidprep.sampling import Clips, Segments
 
 
 def stored(folder: Path, key: str, *kinds: str, frames: Sequence[int] = Fixed().frames) -> dict[str, Any]:
@@ -225,36 +226,38 @@ class TestSmallScales:
 
     @given(data=st.data(), scale=st.fractions(Fraction(1, 8), 1, max_denominator=99))
     def test_a_cut_lies_where_the_box_does(self, data: st.DataObject, scale: Fraction) -> None:
-        """Of a ramp, whose values are places: each end of the cut is within a pixel of the box's."""
+        """Of a ramp, whose values are places: it begins half a pixel from the box at most, but for the far edges."""
         width, height = data.draw(st.integers(8, 300)), data.draw(st.integers(8, 300))
         x, y = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
         box = x, y, data.draw(st.integers(1, width - x)), data.draw(st.integers(1, height - y))
         whole = data.draw(st.sampled_from([math.ceil, round]))
         columns, rows = (max(whole(side * scale), 1) for side in (width, height))
         ramp = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1)[np.newaxis].astype(np.float32)
-        part = Part({}, {}, [0], View.whole(width, height).cropped(*box), False, LabelReader(0), Windows())
+        part = Part({}, {}, [0], View.whole(width, height).cropped(*box), False, Fixed(), LabelReader(0), Windows())
         cut = array(part.small("ramp", ramp, scale, whole))[0]
         assert cut.shape == (max(whole(box[3] * scale), 1), max(whole(box[2] * scale), 1), 2)
-        for axis, (start, length) in enumerate(((box[0], box[2]), (box[1], box[3]))):
-            first, last = cut[..., axis].min(), cut[..., axis].max() + 1
-            assert abs(first - start * scale) <= 1
-            assert abs(last - (start + length) * scale) <= Fraction(3, 2)
+        for axis, (start, total) in enumerate(((box[0], columns), (box[1], rows))):
+            first, last = int(cut[..., axis].min()), int(cut[..., axis].max())
+            assert last - first + 1 == cut.shape[1 - axis]
+            assert abs(first - start * scale) <= (Fraction(1, 2) if last < total - 1 else Fraction(3, 2))
 
 
 class TestSound:
     def test_windows_around_the_clip_and_around_frames(self, folders: tuple[Path, Path]) -> None:
         """The click at 0.4 s, frame 10: its place in a window of 0.2 s tells the window's middle."""
 
-        def columns(around: str, frames: Sequence[int]) -> list[int]:
-            windows = Windows(0.2, around)  # type: ignore[arg-type]
-            item = read_item(folders[1], SOUND, "spectrogram", clips=Fixed(frames), windows=windows)
+        def columns(around: Any, clips: Clips) -> list[int]:
+            item = read_item(folders[1], SOUND, "spectrogram", clips=clips, windows=Windows(0.2, around))
             assert item["spectrogram"].shape[1:] == (256, 41)
             return item["spectrogram"].sum(dim=1).argmax(dim=1).tolist()  # type: ignore[no-any-return]
 
-        assert columns("clip", range(8, 13)) == [20]
-        assert columns("clip", [6, 12]) == [28]  # around 0.36 s, 8 columns of 5 ms before the click
-        assert columns("clip", [12, 6]) == [28]
-        assert columns("frames", [8, 10, 11]) == [36, 20, 12]
+        assert columns("clip", Fixed(range(8, 13))) == [20]
+        assert columns(None, Fixed([6, 12])) == [28]  # around 0.36 s, 8 columns of 5 ms before the click
+        assert columns(None, Fixed([12, 6])) == [28]
+        assert columns("frames", Fixed([8, 10, 11])) == [36, 20, 12]
+        of_segments = columns(None, Segments(10))  # frames 1, 3, ...: 9 and 11 are nearest to the click
+        assert (len(of_segments), of_segments[4:6]) == (10, [28, 12])
+        assert columns("clip", Segments(10)) == [20]
 
     def test_silence_where_there_is_no_sound(self, folders: tuple[Path, Path]) -> None:
         item = read_item(folders[1], SILENT, "spectrogram")
@@ -265,5 +268,5 @@ class TestSound:
     def test_windows_that_cannot_be(self) -> None:
         with pytest.raises(UsageError, match=r"window_seconds=0: must be above 0"):
             Windows(0)
-        with pytest.raises(UsageError, match=r"around=video: must be clip or frames"):
+        with pytest.raises(UsageError, match=r"around=video: must be clip or frames, or left out"):
             Windows(1.0, "video")  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import numpy as np
 
 from vidprep.dataset.kinds import Part, Windows, kind_of, read_kinds
 from vidprep.dataset.labels import LabelReader
-from vidprep.dataset.views import Step, num_views, plan_view
+from vidprep.dataset.views import Step, may_resize, num_views, plan_view
 from vidprep.errors import UsageError
 from vidprep.reading import readable
 from vidprep.sampling import Clips
@@ -73,7 +73,8 @@ class ItemReader:
             clip, number = divmod(view, num_views(self.transform))
             frames = self.clips.choose(times, clip, rng)
             seen = plan_view(self.transform, facts["width"], facts["height"], number, rng)
-            part = Part(entries, facts, frames, seen, bool(self.transform), self.labels, self.windows)
+            resizes = may_resize(self.transform)
+            part = Part(entries, facts, frames, seen, resizes, self.clips, self.labels, self.windows)
             item: Item = {"__key__": key, "key": key, **self.labels.read(facts)}
             if self.num_views > 1:
                 item["view"] = view

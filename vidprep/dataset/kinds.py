@@ -35,6 +35,7 @@ from vidprep.modalities.packed import MAGNITUDE_SCALE, SMALL_KINDS
 from vidprep.modalities.pyramid import decode_level
 from vidprep.modalities.residual import FORMS
 from vidprep.modalities.windows import TBN_SECONDS, check_seconds, read_windows
+from vidprep.sampling import Clips, Segments
 
 Whole = Callable[[Fraction], int]
 Tensors = dict[str, torch.Tensor | bool]
@@ -49,17 +50,23 @@ class Windows:
     ----------
     seconds : float
         Length of a window: 1.279 s are the temporal binding network's.
-    around : {"clip", "frames"}
-        One window around the middle of the clip, or one around each frame, for frames that lie apart.
+    around : {"clip", "frames"}, optional
+        One window around the middle of the clip, or one around each frame. By itself the latter for
+        :class:`~vidprep.sampling.Segments`, whose frames lie apart, else the former.
     """
 
     seconds: float = TBN_SECONDS
-    around: Literal["clip", "frames"] = "clip"
+    around: Literal["clip", "frames"] | None = None
 
     def __post_init__(self) -> None:
         check_seconds(self.seconds)
-        if self.around not in ("clip", "frames"):
-            raise UsageError(f"around={self.around}: must be clip or frames")
+        if self.around not in ("clip", "frames", None):
+            raise UsageError(f"around={self.around}: must be clip or frames, or left out")
+
+    def middles(self, times: Sequence[float], clips: Clips) -> list[float]:
+        """Return the windows' middles for frames of some times that a rule chose."""
+        around = self.around or ("frames" if isinstance(clips, Segments) else "clip")
+        return list(times) if around == "frames" else [(min(times) + max(times)) / 2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +83,8 @@ class Part:
         Which part of the pictures, at which size.
     resizes : bool
         Whether any view of the transform is resized: vectors are float32 then.
+    clips : Clips
+        The rule that chose the frames.
     labels : LabelReader
     windows : Windows
     """
@@ -85,6 +94,7 @@ class Part:
     frames: Sequence[int]
     view: View
     resizes: bool
+    clips: Clips
     labels: LabelReader
     windows: Windows
 
@@ -142,9 +152,8 @@ def _read_levels(part: Part, names: Sequence[str]) -> Tensors:
 
 
 def _read_sound(part: Part, names: Sequence[str]) -> Tensors:
-    times = part.times
-    centres = times if part.windows.around == "frames" else [(min(times) + max(times)) / 2]
-    windows = read_windows(part.entries, part.facts, centres, part.windows.seconds)
+    middles = part.windows.middles(part.times, part.clips)
+    windows = read_windows(part.entries, part.facts, middles, part.windows.seconds)
     return {"spectrogram": torch.from_numpy(windows), "has_audio": "spectrogram.npy" in part.entries}
 
 

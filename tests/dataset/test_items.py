@@ -30,6 +30,7 @@ from small_shards import (
 )
 
 from vidprep.dataset import Flip, RandomCrop, ShardDataset, ShortSide, Windows
+from vidprep.dataset.items import ItemReader
 from vidprep.dataset.kinds import KINDS, Part, check_kinds
 from vidprep.dataset.labels import LabelReader
 from vidprep.dataset.views import Step, View
@@ -147,8 +148,11 @@ class TestItems:
         for name in ("flow", "rgb0", "rgb024", "rgb-1", "pyramid", "json"):
             with pytest.raises(UsageError, match=rf"modalities={name}: must be among rgb, motion, .*such as rgb112"):
                 ShardDataset(folders[1], None, (name,))
-        with pytest.raises(UsageError, match="modalities=rgb,rgb: each may stand there once"):
+        with pytest.raises(UsageError, match=r"modalities=rgb,rgb: rgb must stand for one thing .* noun, verb; leave"):
             ShardDataset(folders[1], None, ("rgb", "rgb"))
+        for target in ("rgb", "view"):
+            with pytest.raises(UsageError, match=f"{target} must stand for one thing .*rename the target"):
+                ItemReader(("rgb",), Fixed(), (), LabelReader(2, {target: 2}))
 
     @pytest.mark.parametrize(
         ("name", "layout", "message"),

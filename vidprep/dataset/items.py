@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from vidprep.reading import readable
 from vidprep.sampling import Clips
 
 Item = dict[str, Any]
+_OWN_NAMES = ("key", "label", "view", "has_audio")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +41,7 @@ class ItemReader:
     Raises
     ------
     UsageError
-        If there is no such modality, or it is named twice.
+        If there is no such modality, or a name stands for two things.
     """
 
     modalities: tuple[str, ...]
@@ -51,8 +53,13 @@ class ItemReader:
     def __post_init__(self) -> None:
         for name in self.modalities:
             kind_of(name)
-        if len(set(self.modalities)) < len(self.modalities):
-            raise UsageError(f"modalities={','.join(self.modalities)}: each may stand there once")
+        names = Counter((*_OWN_NAMES, *self.labels.num_targets, *self.modalities))
+        for name, count in names.items():
+            if count > 1:
+                raise UsageError(
+                    f"modalities={','.join(self.modalities)}: {name} must stand for one thing in an item, beside"
+                    f" {', '.join((*_OWN_NAMES, *self.labels.num_targets))}; leave one out, or rename the target"
+                )
 
     @property
     def num_views(self) -> int:

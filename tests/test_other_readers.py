@@ -102,9 +102,10 @@ class TestWebdataset:
 
 
 @pytest.fixture(scope="module")
-def datasets() -> Iterator[ModuleType]:
-    """Hugging Face's library, kept from asking the network."""
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """Hugging Face's library, kept from the network and from the home folder."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(tmp_path_factory.mktemp("home")))
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_DISABLE_PROGRESS_BARS", "HF_HUB_DISABLE_TELEMETRY"):
             patch.setenv(name, "1")
         reason = "no Hugging Face datasets here: pip install -c constraints.txt '.[hf]'"

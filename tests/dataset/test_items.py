@@ -209,6 +209,12 @@ class TestSmallScales:
         pooled = whole[:, 1:7, 2:12].reshape(4, 3, 2, 5, 2).mean(axis=(2, 4))
         assert np.corrcoef(half.ravel(), pooled.ravel())[0, 1] > 0.95
 
+    def test_stored_magnitudes_are_half_a_step_off_at_most(self, magnitudes: tuple[Path, Path]) -> None:
+        steps = [Cut((8, 4, 40, 24), is_flipped=True, size=(30, 20))]
+        one, other = (read_item(folder, SOUND, "residual_magnitude", steps=steps) for folder in magnitudes)
+        far = (one["residual_magnitude"] - other["residual_magnitude"]).abs()
+        assert 0 < far.max() <= 1 / 128 + 1e-4
+
     def test_the_picture_beside_it_is_cut_where_it_was(self, folders: tuple[Path, Path]) -> None:
         item = read_item(folders[1], SOUND, "residual_magnitude", "rgb", steps=[Cut((9, 5, 40, 24))])
         np.testing.assert_array_equal(array(item["rgb"]), stored(folders[1], SOUND, "rgb")["rgb"][:, 5:29, 9:49])

@@ -48,7 +48,7 @@ def extract(
     out: Path,
     options: Options | None = None,
     *,
-    manifest: str | Path | None = None,
+    manifest: str | Path | Manifest | None = None,
     annotations: Path | None = None,
     on_progress: Progress = _silent,
 ) -> Summary:
@@ -61,8 +61,8 @@ def extract(
     out : path
         Folder for the shards.
     options : Options
-    manifest : str or path, optional
-        A standard dataset's name or a CSV/TSV file; found by itself for a known layout.
+    manifest : str, path or Manifest, optional
+        A standard dataset's name, a CSV/TSV file, or rows that were made already; found by itself for a known layout.
     annotations : path, optional
         Folder of the official annotation files, for standard datasets that need them.
     on_progress : callable
@@ -74,7 +74,7 @@ def extract(
         disk. A video that fails is no error; it stands in the summary.
     """
     options = options or Options()
-    found = find_rows(source, manifest, annotations)
+    found = manifest if isinstance(manifest, Manifest) else find_rows(source, manifest, annotations)
     recipe = describe(
         options.recipe,
         options.modalities,

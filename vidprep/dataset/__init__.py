@@ -1,5 +1,6 @@
 """Shards to batches: an iterable dataset of clips, epochs that are epochs, and a loader that can go on in mid-epoch."""
 
+from vidprep.dataset.kinds import Windows
 from vidprep.dataset.loader import Loader
 from vidprep.dataset.shards import ShardDataset
 from vidprep.dataset.steps import (
@@ -35,4 +36,5 @@ __all__ = [
     "UniformClips",
     "View",
     "WholeVideo",
+    "Windows",
 ]

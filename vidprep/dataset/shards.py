@@ -12,6 +12,8 @@ import numpy as np
 
 from vidprep.dataset.epochs import Uneven
 from vidprep.dataset.items import Item, ItemReader
+from vidprep.dataset.kinds import Windows, check_kinds
+from vidprep.dataset.labels import LabelReader
 from vidprep.dataset.loader import Loader
 from vidprep.dataset.videos import Ranks, VideoDataset
 from vidprep.dataset.views import Step
@@ -29,11 +31,13 @@ class ShardDataset(VideoDataset):
     split : str, optional
         A split such as ``"split1/train"``; all samples without.
     modalities : sequence of str
-        What :func:`vidprep.modalities.clip.read_clip` gives.
+        Names in :data:`vidprep.dataset.kinds.KINDS`, and levels of the pyramid such as ``"rgb112"``.
     clips : Clips
         Which frames.
     transform : sequence of Step
         Which part of the pictures, at which size.
+    windows : Windows
+        Which parts of the sound.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class ShardDataset(VideoDataset):
         *,
         clips: Clips | None = None,
         transform: Sequence[Step] = (),
+        windows: Windows = Windows(),  # noqa: B008 - frozen
         shuffle: bool = False,
         seed: int = 0,
         uneven: Uneven | None = None,
@@ -52,7 +57,14 @@ class ShardDataset(VideoDataset):
         self.folder = ShardFolder(Path(root))
         self.shards = self.folder.index.shards_of(split)
         self._ends = list(accumulate(shard.num_samples for shard in self.shards))
-        self.items_of = ItemReader(tuple(modalities), clips or RandomClip(), tuple(transform))
+        self.items_of = ItemReader(
+            tuple(modalities),
+            clips or RandomClip(),
+            tuple(transform),
+            LabelReader.of(self.folder.index.dataset),
+            windows,
+        )
+        check_kinds(modalities, self.folder.index.recipe)
         super().__init__(
             num_samples=self._ends[-1] if self._ends else 0,
             num_views=self.items_of.num_views,

@@ -6,7 +6,7 @@ import io
 import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,10 @@ class ShardFolder:
         self.source = open_source(root, timeout_seconds)
         self.index: Index = parse_index(self.source.read(INDEX_NAME), self.source.path(INDEX_NAME))
         self._places: dict[str, _Places] = {}
+        self._latest: tuple[ShardEntry, int, str, Entries] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_latest": None}  # it may hold an open file
 
     def read(self, shard: ShardEntry, number: int) -> tuple[str, Entries]:
         """Return the key and the entries of a shard's sample by its number.
@@ -106,6 +110,12 @@ class ShardFolder:
         ShardError
             If the shard is gone, or is not what the index says.
         """
+        latest = self._latest
+        if latest is None or latest[:2] != (shard, number):  # the views of a sample follow each other
+            latest = self._latest = (shard, number, *self._read(shard, number))
+        return latest[2:]
+
+    def _read(self, shard: ShardEntry, number: int) -> tuple[str, Entries]:
         if shard.name not in self._places:
             self._places[shard.name] = self._load_places(shard)
         places = self._places[shard.name]

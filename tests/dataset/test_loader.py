@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 from webdataset import WebLoader
 
-from dataset.numbers import Numbers, flat, keys, same
+from dataset.tiny import Numbers, flat, keys, same
 from vidprep.dataset.epochs import UNEVEN, Uneven
 from vidprep.dataset.loader import Loader, collate
 from vidprep.errors import ShardError, UsageError

@@ -15,7 +15,7 @@ from vidprep.dataset.epochs import Uneven
 from vidprep.dataset.items import Item, ItemReader
 from vidprep.dataset.videos import OnError, Ranks, VideoDataset
 from vidprep.dataset.views import Step
-from vidprep.errors import ShardError
+from vidprep.errors import DecodeError, ShardError
 from vidprep.sampling import Clips, RandomClip
 from vidprep.shards.access import ShardFolder
 
@@ -98,7 +98,13 @@ class ShardDataset(VideoDataset):
 
     def read(self, sample: int, view: int, rng: np.random.Generator) -> Item:
         """Return item ``view`` of a sample: see :class:`vidprep.dataset.items.ItemReader`."""
-        shard = bisect_right(self._ends, sample)
-        first = self._ends[shard - 1] if shard else 0
-        key, entries = self.folder.read(self.shards[shard], sample - first)
-        return self.items_of.read(key, entries, view, rng)
+        number = bisect_right(self._ends, sample)
+        shard, first = self.shards[number], self._ends[number - 1] if number else 0
+        key, entries = self.folder.read(shard, sample - first)
+        try:
+            return self.items_of.read(key, entries, view, rng)
+        except (ShardError, DecodeError) as error:
+            path = self.folder.source.path(shard.name)
+            if path in str(error):
+                raise
+            raise type(error)(f"{path}: key={key}: {str(error).removeprefix(f'key={key}: ')}") from error

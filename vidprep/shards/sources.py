@@ -101,8 +101,8 @@ class _File:
             raise self._unreadable(error) from error
         if len(data) != num_bytes:
             raise ShardError(
-                f"{self.path}: cut while it was read, at or before byte {offset_bytes + len(data)}; run vidprep"
-                " verify, and copy it anew or extract again"
+                f"{self.path}: cut to {os.fstat(self._descriptor).st_size} bytes while it was read; run vidprep verify,"
+                " and copy it anew or extract again"
             )
         return data
 

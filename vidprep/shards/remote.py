@@ -9,7 +9,7 @@ import threading
 import time
 from urllib.parse import quote, urljoin, urlsplit
 
-from vidprep.errors import ShardError, UsageError
+from vidprep.errors import RemoteError, ShardError, UsageError
 
 _WAITS_SECONDS = (0.0, 1.0, 4.0)  # before each further try; a connection that was kept may just be closed
 _MAX_REDIRECTS = 5
@@ -68,7 +68,7 @@ class HttpFolder:
             except (OSError, http.client.HTTPException) as error:
                 self._forget()
                 if wait_seconds is None:
-                    raise ShardError(self._failure(name, error)) from error
+                    raise RemoteError(self._failure(name, error)) from error
                 time.sleep(wait_seconds)
         raise AssertionError
 

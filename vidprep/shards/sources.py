@@ -11,7 +11,8 @@ from vidprep.errors import ShardError, UsageError
 from vidprep.shards.files import read_bytes
 from vidprep.shards.remote import HttpFolder
 
-_MAX_OPEN = 64  # tars at a time in each process: their descriptors count
+MAX_OPEN = 64
+"""Tars that are open at a time in each process: their descriptors count."""
 
 
 class Part(Protocol):
@@ -29,10 +30,10 @@ class Source(Protocol):
         """Return where a file is, for messages."""
 
     def read(self, name: str) -> bytes:
-        """Return a whole file; ShardError if it can't be read."""
+        """Return a whole file; ShardError or RemoteError if it can't be read."""
 
     def part(self, name: str, offset_bytes: int, num_bytes: int, total_bytes: int) -> Part:
-        """Return a part of a file that is ``total_bytes`` long; ShardError if it is not, or can't be read."""
+        """Return a part of a file that is ``total_bytes`` long; errors likewise, and if it is not."""
 
 
 def open_source(root: str | Path, timeout_seconds: float) -> Source:
@@ -56,7 +57,7 @@ class LocalFolder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._file = lru_cache(maxsize=_MAX_OPEN)(partial(_File, root))
+        self._file = lru_cache(maxsize=MAX_OPEN)(partial(_File, root))
 
     def __reduce__(self) -> tuple[type[LocalFolder], tuple[Path]]:
         return type(self), (self.root,)

@@ -1,5 +1,6 @@
 """Real shards into batches: what is read, resumed after a kill, skipped, refused."""
 
+import gc
 import json
 import os
 import pickle
@@ -232,3 +233,26 @@ class TestRefused:
         (own / shard.name).write_bytes(two + one + data[len(one) + len(two) :])
         with pytest.raises(ShardError, match=f"key={first.key}: another sample stands in its place"):
             list(ShardDataset(own, clips=CLIPS))
+
+
+def test_memory_stays_flat(made: Path) -> None:
+    """Over many epochs with all that is read, also while the garbage collector sleeps."""
+
+    def resident_bytes() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    if not Path("/proc/self/statm").exists():
+        pytest.skip("no /proc/self/statm: the resident memory can't be read")
+    loader = ShardDataset(made, modalities=("rgb", "motion"), clips=CLIPS, shuffle=True).loader(4)
+    early = num_items = 0
+    gc.collect()
+    gc.disable()
+    try:
+        for epoch in range(30):
+            num_items += sum(len(batch["key"]) for batch in loader)
+            if epoch == 8:
+                early = resident_bytes()
+    finally:
+        gc.enable()
+    assert num_items == 510
+    assert resident_bytes() - early < 4_000_000  # 357 items are 31 MB

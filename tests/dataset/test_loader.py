@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from webdataset import WebLoader
 
 from dataset.tiny import Numbers, flat, keys, same
-from vidprep.dataset.epochs import UNEVEN, Uneven
+from vidprep.dataset.epochs import UNEVEN, Uneven, share_size
 from vidprep.dataset.loader import Loader, collate
 from vidprep.errors import ShardError, UsageError
 
@@ -71,8 +71,9 @@ class TestEpochs:
     def test_the_length_is_what_comes(
         self, num_samples: int, num_ranks: int, batch_size: int, num_views: int, uneven: Uneven, drop_last: bool
     ) -> None:
-        if uneven == "drop" and num_samples < num_ranks:
-            return
+        least = share_size(num_samples, num_ranks - 1, num_ranks, uneven)
+        if (uneven == "drop" and not least) or (drop_last and 0 < least * num_views < batch_size):
+            return  # refused
         lengths, read = [], Counter[tuple[int, int]]()
         for rank in range(num_ranks):
             dataset = Numbers(num_samples, num_views, ranks=(rank, num_ranks), uneven=uneven)
@@ -446,6 +447,12 @@ class TestUsage:
     def test_so_are_datasets_that_can_not_be(self, options: dict[str, Any], message: str) -> None:
         with pytest.raises(UsageError, match=message):
             Numbers(**options)
+
+    def test_an_epoch_that_drop_last_would_empty_is_refused(self) -> None:
+        loader = Numbers(3).loader(4, drop_last=True)
+        with pytest.raises(UsageError, match="batch_size=4: must not be more than the 3 items"):
+            list(loader)
+        assert list(Numbers(1, uneven="keep", ranks=(1, 2)).loader(4, drop_last=True)) == []
 
     def test_an_epoch_is_not_negative(self) -> None:
         with pytest.raises(UsageError, match="epoch=-1"):

@@ -30,7 +30,8 @@ class Loader:
     that was, load its state. ``dataset.set_epoch`` chooses another next epoch. Several iterations may be under way at
     once, each in an epoch of its own, unless workers are persistent. Loaders of one dataset share its epochs.
 
-    The dataset's stages run on the items of each batch, in the workers: what they leave out makes a batch smaller.
+    The dataset's stages run on the items of each batch, in the workers: what they leave out makes a batch smaller. If
+    they draw random numbers of their own, batches are no longer the same with any number of workers.
 
     Parameters
     ----------
@@ -175,6 +176,11 @@ class _Tasks:
         return num_batches(self.dataset.num_items, self.batch_size, drop_last=self.drop_last)
 
     def __iter__(self) -> Iterator[_Task]:
+        if not len(self) and self.dataset.num_items:
+            raise UsageError(
+                f"batch_size={self.batch_size}: must not be more than the {self.dataset.num_items} items of an epoch of"
+                " this rank with drop_last=True; take smaller batches, or leave drop_last out"
+            )
         epoch, size, num_views = self._epoch, self.batch_size, self.dataset.num_views
         share = self.dataset.share(epoch)
         starts = range(self._num_done * size, len(self) * size, size)

@@ -49,6 +49,8 @@ class ShardDataset(VideoDataset):
         If an argument can't be meant.
     ShardError
         If there are no such shards, they lack the split, it is empty, or they are incomplete.
+    RemoteError
+        If the server can't be reached, or falls silent.
     """
 
     def __init__(

@@ -50,7 +50,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         This process's rank and the number of ranks; else what torch.distributed or torchrun say.
     on_error : {"raise", "skip"}
         What a sample does that can't be read: end the iteration, or be skipped, counted in ``num_skipped`` and named
-        in a warning, once in each process.
+        in a warning, once in each process. A server that can't be reached, or falls silent, is never skipped.
 
     Raises
     ------

@@ -91,6 +91,8 @@ class ShardFolder:
         If the root is an address of another kind.
     ShardError
         If there is no index.
+    RemoteError
+        If the server can't be reached, or falls silent; likewise when samples are read.
     """
 
     def __init__(self, root: str | Path, timeout_seconds: float = 60.0) -> None:

@@ -125,7 +125,11 @@ class TestWorkers:
         first, second = iter(loader), iter(loader)
         with pytest.raises(UsageError, match="one iteration at a time"):
             next(first)
-        assert len(list(second)) == 4
+        next(second)
+        third = iter(loader)
+        with pytest.raises(UsageError, match="one iteration at a time"):
+            next(second)
+        assert len(list(third)) == 4
 
     @pytest.mark.parametrize("context", ["spawn", "forkserver"])
     def test_workers_may_be_started_in_any_way(self, context: str) -> None:

@@ -63,6 +63,9 @@ class TestWhoAmI:
         monkeypatch.setenv("WORLD_SIZE", "2")
         assert dataset.ranks == (1, 2)
         assert Numbers(10, ranks=(0, 3)).ranks == (0, 3)
+        pickled = pickle.dumps(dataset)
+        monkeypatch.setenv("RANK", "0")
+        assert pickle.loads(pickled).ranks == (0, 2)  # another process may be another rank
 
     def test_the_group_says_it_and_copies_made_before_listen(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -32,6 +32,7 @@ def jumped(folder: ShardFolder) -> list[tuple[str, dict[str, bytes]]]:
     """All samples, read from the last to the first, and brought to order."""
     places = [(shard, i) for shard in folder.index.shards_of() for i in range(shard.num_samples)]
     read = [folder.read(*place) for place in reversed(places)]
+    assert [folder.key(*place) for place in reversed(places)] == [key for key, _ in read]
     return [(key, dict(entries)) for key, entries in reversed(read)]
 
 

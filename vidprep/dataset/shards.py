@@ -13,9 +13,9 @@ import numpy as np
 
 from vidprep.dataset.epochs import Uneven
 from vidprep.dataset.items import Item, ItemReader
-from vidprep.dataset.videos import OnError, Ranks, VideoDataset
+from vidprep.dataset.videos import BROKEN, OnError, Ranks, VideoDataset
 from vidprep.dataset.views import Step
-from vidprep.errors import DecodeError, ShardError
+from vidprep.errors import ShardError
 from vidprep.sampling import Clips, RandomClip
 from vidprep.shards.access import ShardFolder
 
@@ -105,7 +105,7 @@ class ShardDataset(VideoDataset):
         key, entries = self.folder.read(shard, sample - first)
         try:
             return self.items_of.read(key, entries, view, rng)
-        except (ShardError, DecodeError) as error:
+        except BROKEN as error:
             path = self.folder.source.path(shard.name)
             if path in str(error):
                 raise

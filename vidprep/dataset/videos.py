@@ -23,6 +23,8 @@ from vidprep.errors import DecodeError, ShardError, UsageError
 Ranks = tuple[int, int]
 OnError = Literal["raise", "skip"]
 
+BROKEN = (ShardError, DecodeError)
+"""What a sample raises that can't be read; a server that is away says nothing about its samples."""
 _MAX_DRAWS = 100  # so many broken samples in a row are no chance
 _NUM_COUNTERS = 1024  # one a worker, since two can't add to one number at a time
 
@@ -188,7 +190,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
             place = int(sample), int(view)
             try:
                 item = self.read(*place, self._rng(epoch, *place))
-            except (ShardError, DecodeError) as error:
+            except BROKEN as error:
                 if self.on_error == "raise":
                     raise
                 self._skip(error)
@@ -218,7 +220,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         for other in draws:
             try:
                 return self.read(int(other), view, self._rng(epoch, sample, view))
-            except (ShardError, DecodeError) as error:
+            except BROKEN as error:
                 reason = error
         raise ShardError(
             f"num_skipped={self.num_skipped}: none of {_MAX_DRAWS} other samples can be read either ({reason}); run"

@@ -117,15 +117,21 @@ class ShardFolder:
             latest = self._latest = (shard, number, *self._read(shard, number))
         return latest[2:]
 
+    def key(self, shard: ShardEntry, number: int) -> str:
+        """Return the key of a shard's sample by its number; errors as with :meth:`read`."""
+        return str(self._places_of(shard).keys[number].decode())
+
     def _read(self, shard: ShardEntry, number: int) -> tuple[str, Entries]:
-        if shard.name not in self._places:
-            self._places[shard.name] = self._load_places(shard)
-        places = self._places[shard.name]
-        key = places.keys[number].decode()
+        places, key = self._places_of(shard), self.key(shard, number)
         place = int(places.offsets_bytes[number]), int(places.sizes_bytes[number])
         data = self.source.part(shard.name, *place, shard.num_bytes)
         with readable(f"{self.source.path(shard.name)}: key={key}"):
             return key, Entries(data, key)
+
+    def _places_of(self, shard: ShardEntry) -> _Places:
+        if shard.name not in self._places:
+            self._places[shard.name] = self._load_places(shard)
+        return self._places[shard.name]
 
     def _load_places(self, shard: ShardEntry) -> _Places:
         name = status_name(shard.name)

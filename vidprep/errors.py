@@ -9,6 +9,7 @@
     │   └── UnsupportedError   one that can be read, but not exactly, or not this way
     ├── TranscodeError    ffmpeg is missing or gave up on a video
     ├── ShardError        a shard, an index or an output folder that can't be trusted
+    ├── RemoteError       a server of shards that can't be reached, or falls silent
     └── EngineError       a task that ended without an answer: crash, time limit, memory
 
 A message gives the value, the rule that it breaks and the cure, in this order.
@@ -41,6 +42,10 @@ class TranscodeError(VidprepError):
 
 class ShardError(VidprepError):
     """A shard, an index or an output folder that can't be trusted."""
+
+
+class RemoteError(VidprepError):
+    """A server of shards that can't be reached, or that falls silent."""
 
 
 class EngineError(VidprepError):

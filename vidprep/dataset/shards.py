@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate
@@ -14,10 +15,10 @@ from vidprep.dataset.epochs import Uneven
 from vidprep.dataset.items import Item, ItemReader
 from vidprep.dataset.kinds import Windows, check_kinds
 from vidprep.dataset.labels import LabelReader
-from vidprep.dataset.loader import Loader
-from vidprep.dataset.videos import Ranks, VideoDataset
+from vidprep.dataset.videos import BROKEN, OnError, Ranks, VideoDataset
 from vidprep.dataset.views import Step
-from vidprep.sampling import Clips, RandomClip
+from vidprep.errors import ShardError
+from vidprep.sampling import Clips, RandomClip, UniformClips
 from vidprep.shards.access import ShardFolder
 
 
@@ -26,18 +27,34 @@ class ShardDataset(VideoDataset):
 
     Parameters
     ----------
-    root : path
-        What ``vidprep extract`` wrote, of either layout.
+    root : path or str
+        What ``vidprep extract`` wrote, of either layout: a folder, or the ``http://`` or ``https://`` address of one,
+        of which each item costs one request for its sample's bytes.
     split : str, optional
         A split such as ``"split1/train"``; all samples without.
     modalities : sequence of str
         Names in :data:`vidprep.dataset.kinds.KINDS`, and levels of the pyramid such as ``"rgb112"``.
-    clips : Clips
-        Which frames.
+    clips : Clips, optional
+        Which frames; without, 16 consecutive ones: anywhere if shuffled, else those in the middle.
     transform : sequence of Step
         Which part of the pictures, at which size.
     windows : Windows
         Which parts of the sound.
+    shuffle, seed, uneven, ranks, on_error
+        See :class:`vidprep.dataset.videos.VideoDataset`; ``uneven`` is ``"pad"`` with shuffle, else ``"keep"``.
+    allow_incomplete : bool
+        Whether shards serve whose extraction has not come to its end.
+    timeout_seconds : float
+        How long a server may send nothing.
+
+    Raises
+    ------
+    UsageError
+        If an argument can't be meant.
+    ShardError
+        If there are no such shards, they lack the split, it is empty, or they are incomplete.
+    RemoteError
+        If the server can't be reached, or falls silent.
     """
 
     def __init__(
@@ -53,34 +70,55 @@ class ShardDataset(VideoDataset):
         seed: int = 0,
         uneven: Uneven | None = None,
         ranks: Ranks | None = None,
+        on_error: OnError = "raise",
+        allow_incomplete: bool = False,
+        timeout_seconds: float = 60.0,
     ) -> None:
-        self.folder = ShardFolder(Path(root))
-        self.shards = self.folder.index.shards_of(split)
+        self.folder = ShardFolder(root, timeout_seconds)
+        index = self.folder.index
+        if not index.is_complete and not allow_incomplete:
+            raise ShardError(
+                f"root={root}: the extraction is not at its end, so samples are missing; run the same vidprep extract"
+                " command again, or allow it with allow_incomplete=True"
+            )
+        self.shards = index.shards_of(split)
+        if not self.shards:
+            filled = ", ".join(name for name in index.dataset["splits"] if index.shards_of(name)) or "none"
+            raise ShardError(f"split={split}: holds no sample; splits that do: {filled}; choose one, or extract again")
         self._ends = list(accumulate(shard.num_samples for shard in self.shards))
         self.items_of = ItemReader(
             tuple(modalities),
-            clips or RandomClip(),
+            clips or (RandomClip() if shuffle else UniformClips(1)),
             tuple(transform),
             LabelReader.of(self.folder.index.dataset),
             windows,
         )
         check_kinds(modalities, self.folder.index.recipe)
         super().__init__(
-            num_samples=self._ends[-1] if self._ends else 0,
+            num_samples=self._ends[-1],
             num_views=self.items_of.num_views,
             shuffle=shuffle,
             seed=seed,
             uneven=uneven or ("pad" if shuffle else "keep"),
             ranks=ranks,
+            on_error=on_error,
         )
 
-    def loader(self, batch_size: int, num_workers: int = 0, **options: Any) -> Loader:
-        """Return batches of this dataset: see :class:`vidprep.dataset.loader.Loader`."""
-        return Loader(self, batch_size, num_workers, **options)
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the samples of an epoch depend on; of shards that hold the same samples it is the same."""
+        shards = repr([(shard.name, shard.num_samples, shard.sha256) for shard in self.shards])
+        return {"shards_sha256": hashlib.sha256(shards.encode()).hexdigest()} | super().identity
 
     def read(self, sample: int, view: int, rng: np.random.Generator) -> Item:
         """Return item ``view`` of a sample: see :class:`vidprep.dataset.items.ItemReader`."""
-        shard = bisect_right(self._ends, sample)
-        first = self._ends[shard - 1] if shard else 0
-        key, entries = self.folder.read(self.shards[shard], sample - first)
-        return self.items_of.read(key, entries, view, rng)
+        number = bisect_right(self._ends, sample)
+        shard, first = self.shards[number], self._ends[number - 1] if number else 0
+        key, entries = self.folder.read(shard, sample - first)
+        try:
+            return self.items_of.read(key, entries, view, rng)
+        except BROKEN as error:
+            path = self.folder.source.path(shard.name)
+            if path in str(error):
+                raise
+            raise type(error)(f"{path}: key={key}: {str(error).removeprefix(f'key={key}: ')}") from error

@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import os
+import warnings
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import get_worker_info
 from webdataset import DataPipeline
 from webdataset.compat import FluidInterface
 
-from vidprep.dataset.epochs import Uneven, epoch_order, rank_share
+from vidprep.dataset.epochs import UNEVEN, Uneven, epoch_order, places, rank_share, share_size
 from vidprep.dataset.items import Item
-from vidprep.errors import UsageError
+from vidprep.dataset.loader import Loader
+from vidprep.errors import DecodeError, ShardError, UsageError
 
 Ranks = tuple[int, int]
+OnError = Literal["raise", "skip"]
 
-
-def shared_number() -> torch.Tensor:
-    """Return a number, 0 at first, that worker processes see change."""
-    number = torch.zeros(1, dtype=torch.int64)
-    number.share_memory_()  # type: ignore[no-untyped-call]
-    return number
+BROKEN = (ShardError, DecodeError)
+"""What a sample raises that can't be read; a server that is away says nothing about its samples."""
+_MAX_DRAWS = 100  # so many broken samples in a row are no chance
+_NUM_COUNTERS = 1024  # one a worker, since two can't add to one number at a time
 
 
 class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
     """Items of an epoch, in the order of its seed: an iterable dataset of webdataset's kind, with its stages.
+
+    :meth:`loader` is the way to iterate. The dataset itself serves any ``torch.utils.data.DataLoader`` and
+    ``webdataset.WebLoader``: each sample comes once an epoch with any number of workers, but batches depend on that
+    number, ``set_epoch`` must be called before each epoch, as with a ``DistributedSampler``, and there is no state to
+    go on from. Copies that stages make (``dataset.map(...)``) share the epoch. ``.repeat(n)`` and ``.with_epoch(n)``
+    go on with the epochs that follow.
 
     Parameters
     ----------
@@ -42,63 +50,179 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         What happens where ranks can't have equally many samples: see :mod:`vidprep.dataset.epochs`.
     ranks : (int, int), optional
         This process's rank and the number of ranks; else what torch.distributed or torchrun say.
+    on_error : {"raise", "skip"}
+        What a sample does that can't be read: end the iteration, or be skipped, counted in ``num_skipped`` and named
+        in a warning, once in each process. A server that can't be reached, or falls silent, is never skipped.
+
+    Raises
+    ------
+    UsageError
+        If an argument can't be meant, or there is no sample.
     """
 
     def __init__(
-        self, *, num_samples: int, num_views: int, shuffle: bool, seed: int, uneven: Uneven, ranks: Ranks | None
+        self,
+        *,
+        num_samples: int,
+        num_views: int,
+        shuffle: bool,
+        seed: int,
+        uneven: Uneven,
+        ranks: Ranks | None,
+        on_error: OnError = "raise",
     ) -> None:
         super().__init__()
+        if num_samples < 1:
+            raise UsageError(f"num_samples={num_samples}: must be positive; choose a split that holds samples")
+        if type(seed) is not int or seed < 0:
+            raise UsageError(f"seed={seed!r}: must be an integer that is not negative")
+        if uneven not in UNEVEN or on_error not in ("raise", "skip"):
+            raise UsageError(f"uneven={uneven}, on_error={on_error}: must be pad, drop or keep, and raise or skip")
         self.num_samples, self.num_views = num_samples, num_views
-        self.shuffles, self.seed, self.uneven = shuffle, seed, uneven
-        self._ranks = ranks
-        self._epoch = shared_number()
+        self.shuffles, self.seed, self.uneven, self.on_error = shuffle, seed, uneven, on_error
+        self._own_ranks, self._pickled_ranks = ranks, (0, 1)
+        self._named: set[str] = set()
+        self._shared = torch.zeros(1 + _NUM_COUNTERS, dtype=torch.int64)  # the epoch, then the counters
+        self._shared.share_memory_()  # type: ignore[no-untyped-call]
+        self.check_ranks()
 
     @abstractmethod
     def read(self, sample: int, view: int, rng: np.random.Generator) -> Item:
         """Return one item: view ``view`` of sample ``sample``."""
 
+    def loader(self, batch_size: int, num_workers: int = 0, **options: Any) -> Loader:
+        """Return batches of this dataset: see :class:`vidprep.dataset.loader.Loader`."""
+        return Loader(self, batch_size, num_workers, **options)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the samples of an epoch depend on: numbers and strings."""
+        own = {"num_samples": self.num_samples, "num_views": self.num_views, "num_ranks": self.ranks[1]}
+        return own | {"seed": self.seed, "shuffle": self.shuffles, "uneven": self.uneven}
+
     @property
     def epoch(self) -> int:
         """The epoch whose order comes next."""
-        return int(self._epoch)
+        return int(self._shared[0])
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, in workers that already run too."""
+        """Choose the epoch that comes next, in workers that already run too."""
         if epoch < 0:
             raise UsageError(f"epoch={epoch}: must not be negative")
-        self._epoch[0] = epoch
+        self._shared[0] = epoch
+
+    @property
+    def num_skipped(self) -> int:
+        """Items that could not be read so far, in all workers of this process."""
+        return int(self._shared[1:].sum())
 
     @property
     def ranks(self) -> Ranks:
         """Rank of this process, and the number of ranks."""
-        if self._ranks is not None:
-            return self._ranks
+        if self._own_ranks is not None:
+            return self._own_ranks
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        if get_worker_info() is not None:
+            return self._pickled_ranks
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
+    def check_ranks(self) -> None:
+        """Check that this rank can be, and has something to read."""
+        rank, num_ranks = self.ranks
+        if not 0 <= rank < num_ranks:
+            raise UsageError(f"ranks=({rank}, {num_ranks}): must be a rank from 0 on, below the number of ranks")
+        if self.uneven == "drop" and self.num_samples < num_ranks:
+            raise UsageError(
+                f"num_samples={self.num_samples}: must not be fewer than the {num_ranks} ranks with uneven=drop; use"
+                " uneven=pad"
+            )
+
+    def __copy__(self) -> Self:
+        copied = type(self).__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_ranks": self.ranks}  # a worker that is spawned knows of no process group
+        return {**self.__dict__, "_pickled_ranks": self.ranks}  # a worker that is spawned knows of no process group
 
-    def items(self) -> NDArray[np.int64]:
-        """Return what this rank reads in the epoch: sample and view [shape=(num_items, 2), dtype=int64]."""
-        order = epoch_order(self.num_samples, self.seed, self.epoch, shuffle=self.shuffles)
-        share = rank_share(order, *self.ranks, self.uneven)
-        return np.stack([np.repeat(share, self.num_views), np.tile(np.arange(self.num_views), len(share))], axis=1)
+    @property
+    def num_items(self) -> int:
+        """Items of an epoch of this rank."""
+        return share_size(self.num_samples, *self.ranks, self.uneven) * self.num_views
 
-    def stream(self, items: Iterable[tuple[int, int]]) -> Iterator[Item]:
-        """Read some items, and pass them through the stages that were added."""
-        epoch = self.epoch
-        source: Iterator[Item] = (
-            self.read(int(sample), int(view), np.random.default_rng((self.seed, epoch, int(sample), int(view))))
-            for sample, view in items
-        )
+    def share(self, epoch: int) -> NDArray[np.int64]:
+        """Return the samples that this rank reads in an epoch, in order [shape=(num_items / num_views,)]."""
+        self.check_ranks()  # the process group may have come since
+        order = epoch_order(self.num_samples, self.seed, epoch, shuffle=self.shuffles)
+        return rank_share(order, *self.ranks, self.uneven)
+
+    def stream(self, items: Iterable[tuple[int, int]], epoch: int) -> Iterator[Item]:
+        """Read some items, samples and views, and pass them through the stages that were added."""
+        source = self._read_all(items, epoch)
         for stage in self.pipeline:
             source = self.invoke(stage, source)
-        return source
+        return iter(source)
 
     def iterator1(self) -> Iterator[Item]:
         """Iterate over this worker's part of the epoch."""
-        worker = torch.utils.data.get_worker_info()
+        return self._part(self.epoch)
+
+    def iterator(self) -> Iterator[Item]:
+        """Iterate over one epoch after the other, as often as ``repeat`` said."""
+        first = self.epoch
+        for epoch in range(first, first + self.repetitions):
+            count = 0
+            for count, item in enumerate(self._part(epoch), 1):  # noqa: B007 - whether there was any
+                yield item
+            if not count:  # a stage or a worker without items must not turn for ever
+                return
+
+    def _part(self, epoch: int) -> Iterator[Item]:
+        worker = get_worker_info()
         first, step = (0, 1) if worker is None else (worker.id, worker.num_workers)
-        return self.stream(self.items()[first::step])
+        return self.stream(places(self.share(epoch), self.num_views, slice(first, None, step)), epoch)
+
+    def _read_all(self, items: Iterable[tuple[int, int]], epoch: int) -> Iterator[Item]:
+        """Read items; those that can't be are skipped if that is wanted, but not all there are."""
+        broken, num_read = None, 0
+        for sample, view in items:
+            place = int(sample), int(view)
+            try:
+                item = self.read(*place, self._rng(epoch, *place))
+            except BROKEN as error:
+                if self.on_error == "raise":
+                    raise
+                self._skip(error)
+                broken = place
+                if self.uneven == "keep":
+                    continue
+                item = self._replacement(epoch, *place)
+            num_read += 1
+            yield item
+        if broken and not num_read:
+            self._replacement(epoch, *broken)
+
+    def _rng(self, epoch: int, sample: int, view: int) -> np.random.Generator:
+        return np.random.default_rng((self.seed, epoch, sample, view))
+
+    def _skip(self, error: Exception) -> None:
+        worker = get_worker_info()
+        self._shared[1 if worker is None else 2 + worker.id % (_NUM_COUNTERS - 1)] += 1
+        if str(error) not in self._named:  # once, for a tar that is gone fails with each of its samples
+            self._named.add(str(error))
+            warnings.warn(f"skipped: {error}", stacklevel=2)
+
+    def _replacement(self, epoch: int, sample: int, view: int) -> Item:
+        """Return the item of another sample; ShardError if none of many can be read."""
+        draws = np.random.default_rng((self.seed, epoch, sample)).integers(self.num_samples, size=_MAX_DRAWS)
+        reason: Exception | None = None
+        for other in draws:
+            try:
+                return self.read(int(other), view, self._rng(epoch, sample, view))
+            except BROKEN as error:
+                reason = error
+        raise ShardError(
+            f"num_skipped={self.num_skipped}: none of {_MAX_DRAWS} other samples can be read either ({reason}); run"
+            " vidprep verify, and extract again"
+        )

@@ -55,16 +55,27 @@ def write_json(path: Path, value: object) -> None:
         file.write(json.dumps(value, ensure_ascii=True, allow_nan=False, indent=1).encode() + b"\n")
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file; ShardError if it is missing or broken."""
+def read_bytes(path: Path) -> bytes:
+    """Read a file; ShardError if it can't be."""
     try:
-        return json.loads(path.read_bytes())
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise ShardError(f"{path}: no such file; is {path.parent} a folder that vidprep extract wrote?") from error
     except OSError as error:
         raise ShardError(f"{path}: {error.strerror}; give the folder that vidprep extract wrote") from error
+
+
+def parse_json(data: bytes, where: object) -> Any:
+    """Read JSON; ShardError that names ``where`` it stood if it is broken."""
+    try:
+        return json.loads(data)
     except ValueError as error:
-        raise ShardError(f"{path}: not readable as JSON ({error}); extract again with --overwrite") from error
+        raise ShardError(f"{where}: not readable as JSON ({error}); extract again with --overwrite") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file; ShardError if it is missing or broken."""
+    return parse_json(read_bytes(path), path)
 
 
 def check_fields(record: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vidprep.errors import ShardError
-from vidprep.shards.files import check_fields, read_json, to_json, whole_file, write_json
+from vidprep.shards.files import check_fields, parse_json, read_bytes, to_json, whole_file, write_json
 from vidprep.shards.plan import FORMAT, VERSION, Plan
 
 INDEX_NAME = "index.json"
@@ -68,11 +68,14 @@ class Index:
         How the samples were made.
     shards : dict
         Finished shards by file name.
+    is_complete : bool
+        Whether the extraction had come to its end, as the file says.
     """
 
     dataset: Mapping[str, Any]
     recipe: Mapping[str, Any]
     shards: dict[str, ShardEntry] = field(default_factory=dict)
+    is_complete: bool = True
 
     def shards_of(self, split: str | None = None) -> list[ShardEntry]:
         """Return the shards of a split such as ``split1/train``, or all; those without samples are left out."""
@@ -108,17 +111,23 @@ def index_json(index: Index, plan: Plan) -> dict[str, Any]:
 
 def load_index(folder: Path) -> Index:
     """Read ``index.json``; ShardError if there is none, or if it is of another version."""
-    data = read_json(folder / INDEX_NAME)
+    return parse_index(read_bytes(folder / INDEX_NAME), folder / INDEX_NAME)
+
+
+def parse_index(content: bytes, where: object) -> Index:
+    """Read what ``index.json`` says; ShardError that names ``where`` it stood if it is of another version."""
+    data = parse_json(content, where)
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
-        raise ShardError(f"{folder / INDEX_NAME}: not an index of version {VERSION}; extract again with --overwrite")
+        raise ShardError(f"{where}: not an index of version {VERSION}; extract again with --overwrite")
     try:
         entries = [ShardEntry(**entry) for entry in data["shards"]]
-        index = Index({**data["dataset"]}, {**data["recipe"]}, {entry.name: entry for entry in entries})
+        shards = {entry.name: entry for entry in entries}
+        index = Index({**data["dataset"]}, {**data["recipe"]}, shards, is_complete=bool(data["complete"]))
         for entry in entries:
             check_fields(entry)
         return index
     except (KeyError, TypeError) as error:
-        raise ShardError(f"{folder / INDEX_NAME}: incomplete ({error}); extract again with --overwrite") from error
+        raise ShardError(f"{where}: incomplete ({error}); extract again with --overwrite") from error
 
 
 def save_statuses(folder: Path, shard_name: str, statuses: Iterable[Status]) -> None:
@@ -133,16 +142,34 @@ def load_statuses(folder: Path, shard_name: str) -> list[Status]:
     """Read the status rows of one shard; ShardError if they are missing or broken."""
     path = status_path(folder, shard_name)
     try:
-        statuses = [Status(**json.loads(line)) for line in path.read_bytes().splitlines()]
+        content = path.read_bytes()
+    except OSError as error:
+        raise _no_statuses(path, error) from error
+    return parse_statuses(content, path)
+
+
+def parse_statuses(content: bytes, where: object) -> list[Status]:
+    """Read status rows; ShardError that names ``where`` they stood if they are broken."""
+    try:
+        statuses = [Status(**json.loads(line)) for line in content.splitlines()]
         for status in statuses:
             check_fields(status)
         return statuses
-    except (OSError, ValueError, TypeError) as error:
-        raise ShardError(
-            f"{path}: no status rows can be read ({error}); remove it and run the same vidprep extract command again"
-        ) from error
+    except (ValueError, TypeError) as error:
+        raise _no_statuses(where, error) from error
+
+
+def _no_statuses(where: object, error: Exception) -> ShardError:
+    return ShardError(
+        f"{where}: no status rows can be read ({error}); remove it and run the same vidprep extract command again"
+    )
+
+
+def status_name(shard_name: str) -> str:
+    """Return the name, below the folder, of the file with a shard's status rows."""
+    return f"{STATUS_FOLDER}/{shard_name.removesuffix('.tar')}.jsonl"
 
 
 def status_path(folder: Path, shard_name: str) -> Path:
     """Return where the status rows of a shard lie."""
-    return folder / STATUS_FOLDER / f"{shard_name.removesuffix('.tar')}.jsonl"
+    return folder / status_name(shard_name)

@@ -129,6 +129,7 @@ class _Run:
             root=found.root,
             spool=spool,
             classes=found.classes,
+            multi_label=found.multi_label,
             recipe=options.recipe,
             layout=options.layout,
             modalities=options.modalities,

@@ -32,6 +32,8 @@ class Job:
         Names in MODALITIES.
     keep_damaged : bool
         Keep a damaged video as far as it decodes, and say so in its sample.
+    multi_label : bool
+        Whether a row may have any number of labels; then no sample has a ``cls``.
     """
 
     root: Path
@@ -43,4 +45,5 @@ class Job:
     selection: Selection
     layout: str = "decoded"
     keep_damaged: bool = False
+    multi_label: bool = False
     description: dict[str, Any] = field(default_factory=dict)

@@ -75,7 +75,7 @@ def _extract(job: Job, planned: PlanRow, sample: SampleWriter) -> Status:
         "spectrogram" in sample.bytes_by_kind if "spectrogram" in job.modalities else facts["has_audio"]
     )
     facts["sha256"] = sha256_of(source_path)
-    if len(row["labels"]) == 1:
+    if len(row["labels"]) == 1 and not job.multi_label:  # else samples of one dataset would differ in their entries
         sample.add("cls", str(row["labels"][0]).encode())
     sample.add("json", to_json(facts))
     return Status(
@@ -132,6 +132,7 @@ def _facts(
     return {
         "key": planned.key,
         **row,
+        **({"multi_label": True} if job.multi_label else {}),
         "label_names": [job.classes[label] for label in row["labels"]],
         "width": timeline.size[0],
         "height": timeline.size[1],

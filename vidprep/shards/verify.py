@@ -33,6 +33,7 @@ _ENDS = {
     ".png": (b"\x89PNG\r\n\x1a\n", b"IEND\xaeB`\x82"),
 }
 _SUFFIX = {"jpeg": "jpg", "png": "png"}
+_ROW_FIELDS = ("path", "labels", "start_seconds", "end_seconds", "splits", "targets", "actions")
 _RESUME = "run the same vidprep extract command again, it goes on where it ended"
 _REWRITE = "run the same vidprep extract command again, it writes this shard anew"
 _REMOVE = "remove this tar and run the same vidprep extract command again, it writes the shard anew"
@@ -211,9 +212,10 @@ def _fact_faults(
     sample: Sample, facts: Mapping[str, Any], status: Status, row: PlanRow, recipe: Mapping[str, Any]
 ) -> Iterator[str]:
     """Compare a sample's json with the plan and with its other entries."""
-    for name, value in {"key": row.key, "recipe": recipe, **row.row}.items():
-        if facts[name] != value:
-            yield f"json: {name}={facts[name]}, the plan says {value}"
+    planned = {"key": row.key, "recipe": recipe, **row.row}
+    for name in sorted({*planned, *_ROW_FIELDS}):
+        if facts.get(name) != planned.get(name) or name not in planned:
+            yield f"json: {name}={facts.get(name)}, the plan says {planned.get(name, 'nothing')}"
     num_frames, stored = facts["num_frames"], facts["frame_indices"]
     if not num_frames == len(facts["picture_types"]) == len(facts["pts_seconds"]):
         yield f"json: num_frames={num_frames}, and another number of picture types or times"
@@ -229,9 +231,13 @@ def _fact_faults(
     if sample.entries.keys() != expected:
         lost, added = sorted(expected - sample.entries.keys()), sorted(sample.entries.keys() - expected)
         yield f"entries: {len(lost)} missing {lost[:3]}, {len(added)} too many {added[:3]}"
-    if len(facts["labels"]) == 1 and sample.entries.get("cls", b"") != json.dumps(facts["labels"][0]).encode():
+    if _has_class(facts) and sample.entries.get("cls", b"") != json.dumps(facts["labels"][0]).encode():
         yield f"cls={sample.entries.get('cls', b'')!r}: the label is {facts['labels'][0]}"
     yield from _array_faults(sample, facts)
+
+
+def _has_class(facts: Mapping[str, Any]) -> bool:
+    return len(facts["labels"]) == 1 and not facts.get("multi_label")
 
 
 def _expected_entries(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> set[str]:
@@ -251,7 +257,7 @@ def _expected_entries(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> se
 def _always(facts: Mapping[str, Any], recipe: Mapping[str, Any]) -> set[str]:
     """Return the entries that both layouts have."""
     sounds = "spectrogram" in recipe["modalities"] and facts["has_audio"]
-    return {"json"} | ({"cls"} if len(facts["labels"]) == 1 else set()) | ({"spectrogram.npy"} if sounds else set())
+    return {"json"} | ({"cls"} if _has_class(facts) else set()) | ({"spectrogram.npy"} if sounds else set())
 
 
 def _packet_faults(sample: Sample, facts: Mapping[str, Any]) -> Iterator[str]:

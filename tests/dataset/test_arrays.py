@@ -19,6 +19,7 @@ from vidprep.codec.video import Video
 from vidprep.dataset import CenterCrop, Flip, RandomClip, RandomCrop, Resize, ShortSide, View
 from vidprep.dataset.arrays import to_tensor
 from vidprep.dataset.items import ItemReader
+from vidprep.dataset.labels import LabelReader
 from vidprep.modalities.clip import read_clip
 
 RNG = np.random.default_rng
@@ -278,6 +279,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], 
     with Video(path) as video:
         stream = pack(video)
     facts: dict[str, Any] = {
+        "key": "key",
         "packets": stream.facts(),
         "picture_types": stream.picture_types,
         "pts_seconds": list(stream.pts_seconds),
@@ -294,7 +296,9 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], 
 )
 def test_vectors_of_items_are_fractions_only_where_a_step_resizes(sample: Any, steps: Any, dtype: torch.dtype) -> None:
     entries, facts = sample
-    item = ItemReader(("rgb", "motion", "residual"), RandomClip(8), steps).read("key", entries, 0, RNG(0))
+    item = ItemReader(("rgb", "motion", "residual"), RandomClip(8), steps, LabelReader(2)).read(
+        "key", entries, 0, RNG(0)
+    )
     assert item["motion"].dtype == dtype
     assert (item["rgb"].dtype, item["residual"].dtype) == (torch.uint8, torch.int16)
     if dtype == torch.int16:
@@ -317,6 +321,6 @@ def replayed(steps: Any, rng: np.random.Generator) -> View:
 def test_a_short_video_comes_again(sample: Any, tmp_path: Path) -> None:
     """Frames that a clip shows twice are read once, and stand in the clip's order."""
     entries, facts = sample
-    item = ItemReader(("rgb",), RandomClip(50), ()).read("key", entries, 0, RNG(0))
+    item = ItemReader(("rgb",), RandomClip(50), (), LabelReader(2)).read("key", entries, 0, RNG(0))
     stored = read_clip(entries, facts, range(20), ("rgb",))["rgb"]
     assert np.array_equal(channels_last(item["rgb"]), stored[[i % 20 for i in range(50)]])

@@ -92,6 +92,7 @@ class TestItems:
             "residual_magnitude": ((2, 1, 4, 13, 20), torch.float32),
         }
         assert found == (of_the_stream if layout else {}) | {
+            "sample": ((2,), torch.int64),
             "label": ((2,), torch.int64),
             "noun": ((2,), torch.int64),
             "verb": ((2,), torch.int64),

@@ -18,8 +18,9 @@ from torch.utils.data import DataLoader
 
 from dataset import resumed
 from dataset.tiny import flat, same
-from vidprep.dataset import RandomClip, ShardDataset
+from vidprep.dataset import Flip, RandomClip, RandomCrop, Segments, ShardDataset, ShortSide, View
 from vidprep.errors import ShardError, UsageError
+from vidprep.modalities.clip import read_clip
 from vidprep.shards.index import load_index, load_statuses
 from vidprep.shards.reader import read_samples
 
@@ -29,6 +30,52 @@ CLIPS = RandomClip(4)
 def keys_of(root: Path, split: str | None = None) -> list[str]:
     shards = [root / shard.name for shard in load_index(root).shards_of(split)]
     return [sample.key for shard in shards for sample in read_samples(shard)]
+
+
+class TestReadView:
+    """A box that was found in an item, in the stored pictures of the same frames."""
+
+    STEPS = (ShortSide(32), RandomCrop(24), Flip(0.5))
+    BOX = (4, 8, 12, 10)
+
+    def test_a_box_of_an_item_with_all_its_detail(self, made: Path) -> None:
+        names = ("rgb", "motion", "frames", "seen")
+        dataset = ShardDataset(made, None, names, clips=RandomClip(4, 2), transform=self.STEPS, shuffle=True)
+        flips = set()
+        for batch in dataset.loader(3):
+            for sample, frames, seen, key in zip(*(batch[n] for n in ("sample", "frames", "seen", "key")), strict=True):
+                crop = seen.focused(self.BOX, 1, 1).crop
+                assert all(abs(a - b) <= 1 for a, b in zip(crop, seen.to_source(self.BOX), strict=True))
+                view = seen.focused(self.BOX, *crop[2:])
+                found = dataset.read_view(int(sample), frames.tolist(), view, ("rgb", "motion"))
+                found_key, entries = dataset.folder.read(*dataset.place_of(int(sample)))
+                assert found_key == key
+                facts = json.loads(entries["json"])
+                expected = read_clip(entries, facts, frames.tolist(), ("rgb",), crop=crop)["rgb"]
+                if seen.is_flipped:
+                    expected = expected[:, :, ::-1]
+                assert torch.equal(found["rgb"].permute(1, 2, 3, 0), torch.from_numpy(expected.copy()))
+                flips.add(seen.is_flipped)
+        assert flips == {True, False}
+
+    def test_the_item_s_own_view_gives_the_item(self, made: Path) -> None:
+        names = ("rgb", "motion", "frames", "seen")
+        dataset = ShardDataset(made, None, names, clips=Segments(6, random=True), transform=self.STEPS, shuffle=True)
+        for item in dataset:
+            again = dataset.read_view(item["sample"], item["frames"], item["seen"], ("rgb", "motion"))
+            assert all(torch.equal(again[name], item[name]) for name in ("rgb", "motion"))
+
+    def test_usage(self, made: Path) -> None:
+        dataset = ShardDataset(made, clips=CLIPS)
+        for sample in (-1, 17):
+            with pytest.raises(UsageError, match=f"sample={sample}: must be one of num_samples=17"):
+                dataset.read_view(sample, [0], View.whole(64, 48))
+        with pytest.raises(UsageError, match=r"positions=.*must increase from 0"):
+            dataset.read_view(0, [9999], View.whole(64, 48))
+        with pytest.raises(UsageError, match="must lie within the picture"):
+            dataset.read_view(0, [0], View.whole(65, 48))
+        with pytest.raises(ShardError, match="modality=residual: the shards hold none"):
+            dataset.read_view(0, [0], View.whole(64, 48), ("residual",))
 
 
 class TestReading:

@@ -12,7 +12,7 @@ import numpy as np
 
 from vidprep.dataset.kinds import Part, Windows, kind_of, read_kinds
 from vidprep.dataset.labels import LabelReader
-from vidprep.dataset.views import Step, may_resize, num_views, plan_view
+from vidprep.dataset.views import Step, View, may_resize, num_views, plan_view
 from vidprep.errors import UsageError
 from vidprep.reading import readable
 from vidprep.sampling import Clips
@@ -80,9 +80,26 @@ class ItemReader:
             clip, number = divmod(view, num_views(self.transform))
             frames = self.clips.choose(times, clip, rng)
             seen = plan_view(self.transform, facts["width"], facts["height"], number, rng)
-            resizes = may_resize(self.transform)
-            part = Part(entries, facts, frames, seen, resizes, self.clips, self.labels, self.windows)
             item: Item = {"__key__": key, "key": key, **self.labels.read(facts)}
             if self.num_views > 1:
                 item["view"] = view
-            return item | read_kinds(part, self.modalities)
+            return item | self._arrays(entries, facts, frames, seen, self.modalities)
+
+    def read_view(
+        self, key: str, entries: Mapping[str, bytes], frames: Sequence[int], seen: View, modalities: Sequence[str]
+    ) -> Item:
+        """Return arrays of chosen frames and a chosen view of a sample."""
+        with readable(f"key={key}"):
+            return self._arrays(entries, json.loads(entries["json"]), frames, seen, modalities)
+
+    def _arrays(
+        self,
+        entries: Mapping[str, bytes],
+        facts: Mapping[str, Any],
+        frames: Sequence[int],
+        seen: View,
+        modalities: Sequence[str],
+    ) -> Item:
+        resizes = may_resize(self.transform)
+        part = Part(entries, facts, frames, seen, resizes, self.clips, self.labels, self.windows)
+        return read_kinds(part, modalities)

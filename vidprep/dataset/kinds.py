@@ -38,7 +38,7 @@ from vidprep.modalities.windows import TBN_SECONDS, check_seconds, read_windows
 from vidprep.sampling import Clips, Segments
 
 Whole = Callable[[Fraction], int]
-Tensors = dict[str, torch.Tensor | bool]
+Tensors = dict[str, torch.Tensor | bool | View]
 _LEVEL = re.compile(r"rgb([1-9][0-9]*)")
 
 
@@ -167,6 +167,14 @@ def _read_times(part: Part, names: Sequence[str]) -> Tensors:
     return {"times": torch.tensor(part.times, dtype=torch.float64)}
 
 
+def _read_frames(part: Part, names: Sequence[str]) -> Tensors:
+    return {"frames": torch.tensor(part.frames)}
+
+
+def _read_seen(part: Part, names: Sequence[str]) -> Tensors:
+    return {"seen": part.view}
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """How a kind is read, together with others that are read alike, and the options that extraction must have had."""
@@ -184,6 +192,8 @@ KINDS = {
     "frame_labels": Kind(_read_frame_labels),
     "clip_label": Kind(_read_frame_labels),
     "times": Kind(_read_times),
+    "frames": Kind(_read_frames),
+    "seen": Kind(_read_seen),
 }
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from vidprep.dataset.items import Item, ItemReader
 from vidprep.dataset.kinds import Windows, check_kinds
 from vidprep.dataset.labels import LabelReader
 from vidprep.dataset.videos import BROKEN, OnError, Ranks, VideoDataset
-from vidprep.dataset.views import Step
-from vidprep.errors import ShardError
+from vidprep.dataset.views import Step, View
+from vidprep.errors import ShardError, UsageError
 from vidprep.sampling import Clips, RandomClip, UniformClips
-from vidprep.shards.access import ShardFolder
+from vidprep.shards.access import Entries, ShardFolder
+from vidprep.shards.index import ShardEntry
 
 
 class ShardDataset(VideoDataset):
@@ -112,11 +114,50 @@ class ShardDataset(VideoDataset):
 
     def read(self, sample: int, view: int, rng: np.random.Generator) -> Item:
         """Return item ``view`` of a sample: see :class:`vidprep.dataset.items.ItemReader`."""
-        number = bisect_right(self._ends, sample)
-        shard, first = self.shards[number], self._ends[number - 1] if number else 0
-        key, entries = self.folder.read(shard, sample - first)
-        try:
+        with self._entries(sample) as (key, entries):
             return self.items_of.read(key, entries, view, rng)
+
+    def read_view(self, sample: int, frames: Sequence[int], seen: View, modalities: Sequence[str] = ("rgb",)) -> Item:
+        """Read a sample again: the arrays of chosen frames, seen in a view of one's own.
+
+        What a network found in an item is looked at in the stored pictures, with all their detail: ``sample``,
+        ``frames`` and ``seen`` come with the item (the last two as modalities), and
+        ``seen.focused(box, width, height)`` is the view of a box in its pixels. Threads may call this.
+
+        Parameters
+        ----------
+        sample : int
+            The item's ``sample``.
+        frames : sequence of int
+            Which of the stored frames.
+        seen : View
+            Which part of the pictures, at which size.
+        modalities : sequence of str
+            As for the dataset; vectors are float32 if a step of the dataset's transform may resize.
+
+        Returns
+        -------
+        dict
+            Arrays [shape=(C, T, seen.height, seen.width)] by name.
+        """
+        check_kinds(modalities, self.folder.index.recipe)
+        if not 0 <= sample < self.num_samples:
+            raise UsageError(f"sample={sample}: must be one of num_samples={self.num_samples}, from 0 on")
+        with self._entries(sample) as (key, entries):
+            return self.items_of.read_view(key, entries, [int(i) for i in frames], seen, modalities)
+
+    def place_of(self, sample: int) -> tuple[ShardEntry, int]:
+        """Return the shard of a sample, and its number there."""
+        number = bisect_right(self._ends, sample)
+        return self.shards[number], sample - (self._ends[number - 1] if number else 0)
+
+    @contextmanager
+    def _entries(self, sample: int) -> Iterator[tuple[str, Entries]]:
+        """Open a sample; what its reading raises names the tar and the key."""
+        shard, number = self.place_of(sample)
+        key, entries = self.folder.read(shard, number)
+        try:
+            yield key, entries
         except BROKEN as error:
             path = self.folder.source.path(shard.name)
             if path in str(error):

@@ -88,7 +88,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
 
     @abstractmethod
     def read(self, sample: int, view: int, rng: np.random.Generator) -> Item:
-        """Return one item: view ``view`` of sample ``sample``."""
+        """Return one item: view ``view`` of sample ``sample``, which the item then holds as ``sample``."""
 
     def loader(self, batch_size: int, num_workers: int = 0, **options: Any) -> Loader:
         """Return batches of this dataset: see :class:`vidprep.dataset.loader.Loader`."""
@@ -189,7 +189,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         for sample, view in items:
             place = int(sample), int(view)
             try:
-                item = self.read(*place, self._rng(epoch, *place))
+                item = self._read(*place, self._rng(epoch, *place))
             except BROKEN as error:
                 if self.on_error == "raise":
                     raise
@@ -202,6 +202,9 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
             yield item
         if broken and not num_read:
             self._replacement(epoch, *broken)
+
+    def _read(self, sample: int, view: int, rng: np.random.Generator) -> Item:
+        return self.read(sample, view, rng) | {"sample": sample}
 
     def _rng(self, epoch: int, sample: int, view: int) -> np.random.Generator:
         return np.random.default_rng((self.seed, epoch, sample, view))
@@ -219,7 +222,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         reason: Exception | None = None
         for other in draws:
             try:
-                return self.read(int(other), view, self._rng(epoch, sample, view))
+                return self._read(int(other), view, self._rng(epoch, sample, view))
             except BROKEN as error:
                 reason = error
         raise ShardError(

@@ -48,7 +48,7 @@ def extract(
     out: Path,
     options: Options | None = None,
     *,
-    manifest: str | Path | None = None,
+    manifest: str | Path | Manifest | None = None,
     on_progress: Progress = _silent,
 ) -> Summary:
     """Extract a dataset into a folder of shards, or go on where a run ended.
@@ -60,8 +60,8 @@ def extract(
     out : path
         Folder for the shards.
     options : Options
-    manifest : str or path, optional
-        A standard dataset's name or a CSV/TSV file; found by itself for a known layout.
+    manifest : str, path or Manifest, optional
+        A standard dataset's name, a CSV/TSV file, or rows that were made already; found by itself for a known layout.
     on_progress : callable
 
     Raises
@@ -71,7 +71,7 @@ def extract(
         disk. A video that fails is no error; it stands in the summary.
     """
     options = options or Options()
-    found = find_rows(source, manifest)
+    found = manifest if isinstance(manifest, Manifest) else find_rows(source, manifest)
     recipe = describe(
         options.recipe,
         options.modalities,

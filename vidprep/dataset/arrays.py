@@ -16,16 +16,21 @@ _VECTORS = ("motion", "accumulated_motion")
 def to_tensor(kind: str, array: NDArray[Any], view: View, *, resizes: bool) -> torch.Tensor:
     """Bring an array of a view's part to its size; a tensor whose channels come first, stored with them last.
 
+    Pictures are resized bilinearly and antialiased (the filter grows with the reduction): bytes are within a level of
+    Pillow's, and other integers are rounded. Vectors are averaged likewise, and grow and shrink with the picture, by
+    the ratio of the view's size to the part's; in a flip their x changes its sign.
+
     Parameters
     ----------
     kind : str
-        What the array is: the x of vectors changes its sign in a flip, and vectors are scaled with the picture.
+        What the array is: ``"motion"`` and ``"accumulated_motion"`` are vectors, x and y in pixels.
     array : ndarray
-        The part [shape=(T, h, w, C)].
+        The part that was read, :attr:`View.crop` of what is stored [shape=(T, h, w, C)].
     view : View
         Where the part came from and what becomes of it.
     resizes : bool
-        Whether any view of this transform has another size than its part: then vectors are float32.
+        Whether any view of this transform may have another size than its part: then vectors are float32, in all of
+        its views; else they stay int16. Other arrays keep their type.
 
     Returns
     -------

@@ -13,11 +13,14 @@ import numpy as np
 
 from vidprep.dataset.epochs import Uneven
 from vidprep.dataset.items import Item, ItemReader
+from vidprep.dataset.kinds import Windows, check_kinds
+from vidprep.dataset.labels import LabelReader
 from vidprep.dataset.videos import BROKEN, OnError, Ranks, VideoDataset
 from vidprep.dataset.views import Step
 from vidprep.errors import ShardError
 from vidprep.sampling import Clips, RandomClip
 from vidprep.shards.access import ShardFolder
+from vidprep.shards.index import INDEX_NAME
 
 
 class ShardDataset(VideoDataset):
@@ -31,11 +34,13 @@ class ShardDataset(VideoDataset):
     split : str, optional
         A split such as ``"split1/train"``; all samples without.
     modalities : sequence of str
-        What :func:`vidprep.modalities.clip.read_clip` gives.
+        Names in :data:`vidprep.dataset.kinds.KINDS`, and levels of the pyramid such as ``"rgb112"``.
     clips : Clips
         Which frames.
     transform : sequence of Step
         Which part of the pictures, at which size.
+    windows : Windows
+        Which parts of the sound.
     shuffle, seed, uneven, ranks, on_error
         See :class:`vidprep.dataset.videos.VideoDataset`; ``uneven`` is ``"pad"`` with shuffle, else ``"keep"``.
     allow_incomplete : bool
@@ -61,6 +66,7 @@ class ShardDataset(VideoDataset):
         *,
         clips: Clips | None = None,
         transform: Sequence[Step] = (),
+        windows: Windows = Windows(),  # noqa: B008 - frozen
         shuffle: bool = False,
         seed: int = 0,
         uneven: Uneven | None = None,
@@ -73,7 +79,7 @@ class ShardDataset(VideoDataset):
         index = self.folder.index
         if not index.is_complete and not allow_incomplete:
             raise ShardError(
-                f"root={root}: the extraction is not at its end, so samples are missing; run the same vidprep extract"
+                f"{self.folder.source.path(INDEX_NAME)}: the extraction is not at its end, so samples are missing; run the same vidprep extract"
                 " command again, or allow it with allow_incomplete=True"
             )
         self.shards = index.shards_of(split)
@@ -81,7 +87,14 @@ class ShardDataset(VideoDataset):
             filled = ", ".join(name for name in index.dataset["splits"] if index.shards_of(name)) or "none"
             raise ShardError(f"split={split}: holds no sample; splits that do: {filled}; choose one, or extract again")
         self._ends = list(accumulate(shard.num_samples for shard in self.shards))
-        self.items_of = ItemReader(tuple(modalities), clips or RandomClip(), tuple(transform))
+        self.items_of = ItemReader(
+            tuple(modalities),
+            clips or RandomClip(),
+            tuple(transform),
+            LabelReader.of(index.dataset),
+            windows,
+        )
+        check_kinds(modalities, index.recipe)
         super().__init__(
             num_samples=self._ends[-1],
             num_views=self.items_of.num_views,

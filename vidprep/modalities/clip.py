@@ -14,7 +14,7 @@ from vidprep.codec.cropping import Crop, Cropper
 from vidprep.errors import ShardError, UsageError
 from vidprep.modalities import images, motion, residual
 from vidprep.modalities.base import numbered_names
-from vidprep.modalities.packed import CLIP_KINDS, is_packed, read_packed
+from vidprep.modalities.packed import CLIP_KINDS, SMALL_KINDS, is_packed, read_packed
 from vidprep.reading import readable
 
 
@@ -40,10 +40,11 @@ def read_clip(
         ``"rgb"`` [shape=(T, h, w, 3), dtype=uint8]; ``"motion"`` [shape=(T, h, w, 2), dtype=int16], x and y, pixels;
         ``"accumulated_motion"``, likewise, towards the I-frame; ``"residual"`` [shape=(T, h, w, 3), dtype=int16],
         accumulated; ``"coded_residual"`` [shape=(T, h, w, 1), dtype=int16], of MPEG-4 Part 2;
-        ``"residual_magnitude"`` [shape=(T, H/4, W/4, 1), dtype=float32], which can't be cropped. A sample in the
-        bitstream layout gives all of them exactly; in the decoded layout pictures and residuals are what was stored.
+        ``"residual_magnitude"`` [shape=(T, H/4, W/4, 1), dtype=float32]. A sample in the bitstream layout gives all
+        of them exactly; in the decoded layout pictures and residuals are what was stored.
     crop : tuple of int, optional
-        x, y, width and height in pixels.
+        x, y, width and height in pixels, of all arrays but the magnitude: it comes whole, for its pixels are sixteen
+        of the picture's, and a crop's edges need not lie between them.
 
     Raises
     ------
@@ -56,8 +57,6 @@ def read_clip(
     """
     if isinstance(modalities, str) or not modalities or not set(modalities) <= set(CLIP_KINDS):
         raise UsageError(f"modalities={modalities!r}: must be a sequence of {', '.join(CLIP_KINDS)}")
-    if crop is not None and "residual_magnitude" in modalities:
-        raise UsageError(f"crop={crop}: residual_magnitude comes whole, at a smaller size; leave the crop out")
     with readable("clip"):
         num_frames = len(facts["frame_indices"])
     if not positions or any(type(i) is not int for i in positions) or not _increase((-1, *positions, num_frames)):
@@ -84,9 +83,10 @@ def _read(
     if is_packed(entries):
         return read_packed(entries, facts, modalities, positions, crop=crop)
     x, y, width, height = Cropper(crop, facts["width"], facts["height"]).crop
-    rows, columns = slice(y, y + height), slice(x, x + width)
+    part, all_of_it = (slice(y, y + height), slice(x, x + width)), (slice(None), slice(None))
+    parts = {name: all_of_it if name in SMALL_KINDS else part for name in modalities}
     whole = {name: _READERS[name](entries, facts, positions) for name in modalities}
-    return {name: np.stack([field[rows, columns] for field in fields]) for name, fields in whole.items()}
+    return {name: np.stack([field[parts[name]] for field in fields]) for name, fields in whole.items()}
 
 
 def _read_rgb(

@@ -65,6 +65,8 @@ _KINDS = {
 
 CLIP_KINDS = tuple(_KINDS)
 """The kinds of arrays that a clip may hold."""
+SMALL_KINDS = tuple(name for name, kind in _KINDS.items() if kind.scale > 1)
+"""Those whose pixels are larger than the picture's, so that they come whole."""
 
 
 def is_packed(entries: Mapping[str, bytes]) -> bool:
@@ -77,9 +79,16 @@ def open_packed(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> Packe
     return PackedVideo(next(data for name, data in entries.items() if name.startswith(_PREFIX)), facts)
 
 
-def stored_frames(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> Iterator[Frame]:
-    """Decode the frames that the sample stands for; they have no vectors."""
-    return open_packed(entries, facts).frames_at(facts["frame_indices"], vectors=False)
+def stored_frames(
+    entries: Mapping[str, bytes], facts: Mapping[str, Any], positions: Sequence[int] | None = None
+) -> Iterator[Frame]:
+    """Decode the frames that the sample stands for, or some of them; they have no vectors."""
+    return open_packed(entries, facts).frames_at(_indices(facts, positions), vectors=False)
+
+
+def _indices(facts: Mapping[str, Any], positions: Sequence[int] | None) -> list[int]:
+    stored: list[int] = facts["frame_indices"]
+    return stored if positions is None else [stored[i] for i in positions]
 
 
 def read_packed(
@@ -91,8 +100,7 @@ def read_packed(
     crop: Crop | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Return arrays of some stored frames, or of all, as :func:`vidprep.modalities.clip.read_clip` does."""
-    stored = facts["frame_indices"]
-    indices = stored if positions is None else [stored[i] for i in positions]
+    indices = _indices(facts, positions)
     video = open_packed(entries, facts)
     arrays: dict[str, NDArray[Any]] = {}
     # The coded residual's arithmetic is the standard's, which may be off by a level from that of the other arrays.

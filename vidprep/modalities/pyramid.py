@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,13 +80,20 @@ class Pyramid(Modality):
 
 
 def decode_level(
-    entries: Mapping[str, bytes], level: int, facts: Mapping[str, Any] | None = None
+    entries: Mapping[str, bytes],
+    level: int,
+    facts: Mapping[str, Any] | None = None,
+    positions: Sequence[int] | None = None,
 ) -> NDArray[np.uint8] | None:
     """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored.
 
-    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed.
+    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed. Of ``positions``, some of the
+    stored frames, increasing, no more is decoded than they need.
     """
     if facts is not None and is_packed(entries):
         scaler = Scaler()
-        return np.stack([extract(frame, level, scaler) for frame in stored_frames(entries, facts)])
-    return images.decode_all(numbered(entries, f"rgb{level}"))
+        return np.stack([extract(frame, level, scaler) for frame in stored_frames(entries, facts, positions)])
+    if positions is None:
+        return images.decode_all(numbered(entries, f"rgb{level}"))
+    is_there = f"rgb{level}.000000.jpg" in entries
+    return images.decode_all([entries[f"rgb{level}.{i:06d}.jpg"] for i in positions]) if is_there else None

@@ -198,6 +198,10 @@ class TestRefused:
         with pytest.raises(ShardError, match="split=split9/val: holds no sample; splits that do: split1/test, "):
             ShardDataset(own, "split9/val")
 
+    def test_a_modality_that_was_not_extracted(self, made: Path) -> None:
+        with pytest.raises(ShardError, match=r"modality=residual: .*extract again with --modalities residual"):
+            ShardDataset(made, modalities=("rgb", "residual"))
+
     def test_a_folder_of_something_else(self, tmp_path: Path) -> None:
         for root in (tmp_path, tmp_path / "nowhere"):
             with pytest.raises(

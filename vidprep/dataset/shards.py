@@ -79,8 +79,8 @@ class ShardDataset(VideoDataset):
         index = self.folder.index
         if not index.is_complete and not allow_incomplete:
             raise ShardError(
-                f"{self.folder.source.path(INDEX_NAME)}: the extraction is not at its end, so samples are missing; run the same vidprep extract"
-                " command again, or allow it with allow_incomplete=True"
+                f"{self.folder.source.path(INDEX_NAME)}: the extraction is not at its end, so samples are missing; run"
+                " the same vidprep extract command again, or allow it with allow_incomplete=True"
             )
         self.shards = index.shards_of(split)
         if not self.shards:

@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -83,6 +84,34 @@ class TestWhoAmI:
                 assert [item["key"] for item in each] == ["1", "4", "7", "0"]
         finally:
             torch.distributed.destroy_process_group()
+
+    def test_ranks_that_are_forked_with_a_dataset_do_not_push_each_other_on(self) -> None:
+        """Its epoch lies in memory that workers share."""
+        dataset = Numbers(10)
+        staged = dataset.map(dict)
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                for _ in range(3):
+                    next(iter(staged.loader(4)))
+                os.write(writing, bytes([dataset.epoch]))
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        assert os.read(reading, 1) == b"\3"
+        os.close(reading)
+        os.close(writing)
+        assert dataset.epoch == 0
+        dataset.set_epoch(1)
+        assert copy.deepcopy(dataset).epoch == pickle.loads(pickle.dumps(dataset)).epoch == staged.epoch == 1
+
+    def test_workers_of_a_copy_share_with_it(self) -> None:
+        dataset = copy.deepcopy(Numbers(4, broken=(1,), uneven="keep", on_error="skip", shuffle=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert flat(dataset.loader(4, 1)) == ["0", "2", "3"]
+        assert dataset.num_skipped == 1
 
     @pytest.mark.filterwarnings("ignore:This DataLoader will create")
     def test_a_worker_that_is_spawned_knows_it(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,17 +45,14 @@ def test_reading_begins_with_the_index_alone(server: Server) -> None:
     assert [name for name, *_ in server.asked[1:]] == [rows[0], first.name, first.name, rows[1], second.name]
 
 
-@pytest.mark.parametrize("num_workers", [0, 1])
 @pytest.mark.parametrize("fault", [stalls, hangs_up])
-def test_a_stream_that_stalls_is_an_error_that_names_it_and_is_never_skipped(
-    server: Server, num_workers: int, fault: object
-) -> None:
+def test_a_stream_that_stalls_is_an_error_that_names_it_and_is_never_skipped(server: Server, fault: object) -> None:
     dataset = ShardDataset(server.url, clips=CLIPS, on_error="skip", timeout_seconds=0.3)
     name = dataset.shards[1].name
     server.faults[name] = fault  # type: ignore[assignment]
     reason = r"sent nothing for timeout_seconds=0\.3" if fault is stalls else "IncompleteRead"
     with pytest.raises(RemoteError, match=rf"{server.url}/{name}: .*{reason}.*, 2 times".replace("+", "%2B")):
-        list(dataset.loader(4, num_workers))
+        list(dataset.loader(4))
     assert dataset.num_skipped == 0
 
 

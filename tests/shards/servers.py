@@ -14,6 +14,7 @@ class Handler(BaseHTTPRequestHandler):
     """Answers as a good server does, unless the server has a fault for the file."""
 
     protocol_version = "HTTP/1.1"  # connections are kept
+    disable_nagle_algorithm = True  # an answer is two writes
     server: "Server"
 
     def do_GET(self) -> None:

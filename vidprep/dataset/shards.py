@@ -21,7 +21,7 @@ from vidprep.dataset.views import Step, View
 from vidprep.errors import ShardError, UsageError
 from vidprep.sampling import Clips, RandomClip, UniformClips
 from vidprep.shards.access import Entries, ShardFolder
-from vidprep.shards.index import ShardEntry
+from vidprep.shards.index import INDEX_NAME, ShardEntry
 
 
 class ShardDataset(VideoDataset):
@@ -80,8 +80,8 @@ class ShardDataset(VideoDataset):
         index = self.folder.index
         if not index.is_complete and not allow_incomplete:
             raise ShardError(
-                f"root={root}: the extraction is not at its end, so samples are missing; run the same vidprep extract"
-                " command again, or allow it with allow_incomplete=True"
+                f"{self.folder.source.path(INDEX_NAME)}: the extraction is not at its end, so samples are missing; run"
+                " the same vidprep extract command again, or allow it with allow_incomplete=True"
             )
         self.shards = index.shards_of(split)
         if not self.shards:
@@ -92,10 +92,10 @@ class ShardDataset(VideoDataset):
             tuple(modalities),
             clips or (RandomClip() if shuffle else UniformClips(1)),
             tuple(transform),
-            LabelReader.of(self.folder.index.dataset),
+            LabelReader.of(index.dataset),
             windows,
         )
-        check_kinds(modalities, self.folder.index.recipe)
+        check_kinds(modalities, index.recipe)
         super().__init__(
             num_samples=self._ends[-1],
             num_views=self.items_of.num_views,

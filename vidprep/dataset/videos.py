@@ -18,6 +18,7 @@ from webdataset.compat import FluidInterface
 from vidprep.dataset.epochs import UNEVEN, Uneven, epoch_order, places, rank_share, share_size
 from vidprep.dataset.items import Item
 from vidprep.dataset.loader import Loader
+from vidprep.dataset.shared import SharedNumbers
 from vidprep.errors import DecodeError, ShardError, UsageError
 
 Ranks = tuple[int, int]
@@ -82,8 +83,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         self.shuffles, self.seed, self.uneven, self.on_error = shuffle, seed, uneven, on_error
         self._own_ranks, self._pickled_ranks = ranks, (0, 1)
         self._named: set[str] = set()
-        self._shared = torch.zeros(1 + _NUM_COUNTERS, dtype=torch.int64)  # the epoch, then the counters
-        self._shared.share_memory_()  # type: ignore[no-untyped-call]
+        self._shared = SharedNumbers(1 + _NUM_COUNTERS)  # the epoch, then the counters
         self.check_ranks()
 
     @abstractmethod
@@ -103,18 +103,18 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
     @property
     def epoch(self) -> int:
         """The epoch whose order comes next."""
-        return int(self._shared[0])
+        return int(self._shared.values[0])
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that comes next, in workers that already run too."""
         if epoch < 0:
             raise UsageError(f"epoch={epoch}: must not be negative")
-        self._shared[0] = epoch
+        self._shared.values[0] = epoch
 
     @property
     def num_skipped(self) -> int:
         """Items that could not be read so far, in all workers of this process."""
-        return int(self._shared[1:].sum())
+        return int(self._shared.values[1:].sum())
 
     @property
     def ranks(self) -> Ranks:
@@ -211,7 +211,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
 
     def _skip(self, error: Exception) -> None:
         worker = get_worker_info()
-        self._shared[1 if worker is None else 2 + worker.id % (_NUM_COUNTERS - 1)] += 1
+        self._shared.values[1 if worker is None else 2 + worker.id % (_NUM_COUNTERS - 1)] += 1
         if str(error) not in self._named:  # once, for a tar that is gone fails with each of its samples
             self._named.add(str(error))
             warnings.warn(f"skipped: {error}", stacklevel=2)

@@ -77,9 +77,16 @@ def open_packed(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> Packe
     return PackedVideo(next(data for name, data in entries.items() if name.startswith(_PREFIX)), facts)
 
 
-def stored_frames(entries: Mapping[str, bytes], facts: Mapping[str, Any]) -> Iterator[Frame]:
-    """Decode the frames that the sample stands for; they have no vectors."""
-    return open_packed(entries, facts).frames_at(facts["frame_indices"], vectors=False)
+def stored_frames(
+    entries: Mapping[str, bytes], facts: Mapping[str, Any], positions: Sequence[int] | None = None
+) -> Iterator[Frame]:
+    """Decode the frames that the sample stands for, or some of them; they have no vectors."""
+    return open_packed(entries, facts).frames_at(_indices(facts, positions), vectors=False)
+
+
+def _indices(facts: Mapping[str, Any], positions: Sequence[int] | None) -> Sequence[int]:
+    stored: Sequence[int] = facts["frame_indices"]
+    return stored if positions is None else [stored[i] for i in positions]
 
 
 def read_packed(
@@ -91,8 +98,7 @@ def read_packed(
     crop: Crop | None = None,
 ) -> dict[str, NDArray[Any]]:
     """Return arrays of some stored frames, or of all, as :func:`vidprep.modalities.clip.read_clip` does."""
-    stored = facts["frame_indices"]
-    indices = stored if positions is None else [stored[i] for i in positions]
+    indices = _indices(facts, positions)
     video = open_packed(entries, facts)
     arrays: dict[str, NDArray[Any]] = {}
     # The coded residual's arithmetic is the standard's, which may be off by a level from that of the other arrays.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vidprep.codec.frame import Frame
 from vidprep.codec.scaler import Scaler
 from vidprep.modalities import images
-from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
+from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, numbered_names, stored_shape
 from vidprep.modalities.packed import is_packed, stored_frames
 from vidprep.reading import readable
 
@@ -80,13 +80,20 @@ class Pyramid(Modality):
 
 
 def decode_level(
-    entries: Mapping[str, bytes], level: int, facts: Mapping[str, Any] | None = None
+    entries: Mapping[str, bytes],
+    level: int,
+    facts: Mapping[str, Any] | None = None,
+    positions: Sequence[int] | None = None,
 ) -> NDArray[np.uint8] | None:
     """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored.
 
-    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed.
+    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed. ``positions`` choose some of
+    the stored frames, increasing.
     """
     if facts is not None and is_packed(entries):
         scaler = Scaler()
-        return np.stack([extract(frame, level, scaler) for frame in stored_frames(entries, facts)])
-    return images.decode_all(numbered(entries, f"rgb{level}"))
+        return np.stack([extract(frame, level, scaler) for frame in stored_frames(entries, facts, positions)])
+    names = numbered_names(entries, f"rgb{level}")
+    with readable(f"rgb{level}"):
+        chosen = names if positions is None or not names else [names[i] for i in positions]
+    return images.decode_all([entries[name] for name in chosen])

@@ -101,6 +101,10 @@ class ShardFolder:
         with readable(f"{self.root / shard.name}: key={status.key}"):
             return status.key, Entries(data[status.offset_bytes : status.offset_bytes + status.num_bytes], status.key)
 
+    def key(self, shard: ShardEntry, number: int) -> str:
+        """Return the key of a shard's sample by its number."""
+        return self._statuses(shard)[number].key
+
     def _load_statuses(self, shard: ShardEntry) -> list[Status]:
         statuses = [status for status in load_statuses(self.root, shard.name) if status.error is None]
         if len(statuses) != shard.num_samples:

@@ -48,8 +48,6 @@ class BackboneOutputs:
             raise UsageError("device=cuda: PyTorch finds none here; leave out --device")
         self._options = options
         self._backbone = BACKBONES[options.backbone]
-        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
-        torch.backends.cudnn.allow_tf32 = False
         network, self._checkpoint_sha256 = _load(options.backbone, options.weights)
         self._weights_sha256 = weights_sha256(network)
         self._network = network.eval().to(options.device)
@@ -93,15 +91,17 @@ class BackboneOutputs:
     @torch.inference_mode()
     def _run(self, pictures: torch.Tensor) -> Arrays:
         scaled = pictures.to(self._options.device).to(torch.float32) / 255
-        maps = self._backbone.maps(self._network, (scaled - self._mean) / self._std)
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            maps = self._backbone.maps(self._network, (scaled - self._mean) / self._std)
         found = {"maps": maps, "pooled": maps.mean((2, 3))}
         return {name: self._stored(name, found[name]) for name in self._options.outputs}
 
     def _stored(self, name: str, output: torch.Tensor) -> Any:
         stored = output.to(getattr(torch, self._options.dtype)).cpu()
-        if not stored.isfinite().all():
+        if not stored.isfinite().all() or (output.any() and not stored.any()):
+            extremes = f"{output.min():.3g} to {output.max():.3g}"
             raise FeatureError(
-                f"{name}: an output is no finite {self._options.dtype}; export with --dtype float32, or other weights"
+                f"{name}: {extremes} doesn't fit into {self._options.dtype}; take --dtype float32 or other weights"
             )
         return stored.numpy()
 
@@ -126,15 +126,24 @@ def _load(name: str, weights: str) -> tuple[torch.nn.Module, str]:
     seed = weights.removeprefix(_RANDOM) if weights.startswith(_RANDOM) else None
     if seed is not None and not (seed.isdecimal() and int(seed) < 1 << 63):
         raise UsageError(f"weights={weights}: must be random: and a whole number, such as random:0, or a file")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(seed or 0))
-        network = BACKBONES[name].build()
     if seed is not None:
-        return network, ""
+        return _random_network(name, int(seed)), ""
+    network = BACKBONES[name].build()
     state, digest = _read_state(Path(weights))
     _check_state(name, weights, state, network.state_dict())
     network.load_state_dict(state)
     return network, digest
+
+
+def _random_network(name: str, seed: int) -> torch.nn.Module:
+    """Return a network whose outputs are of the inputs' size: those that torchvision begins with vanish untrained."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = BACKBONES[name].build()
+        for module in network.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
+    return network
 
 
 def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:

@@ -9,7 +9,7 @@
     │   └── UnsupportedError   one that can be read, but not exactly, or not this way
     ├── TranscodeError    ffmpeg is missing or gave up on a video
     ├── ShardError        a shard, an index or an output folder that can't be trusted
-    ├── FeatureError      a store of features that can't be read, or was made in another way
+    │   └── FeatureError       a store of features that can't be read, or was made in another way
     └── EngineError       a task that ended without an answer: crash, time limit, memory
 
 A message gives the value, the rule that it breaks and the cure, in this order.
@@ -44,7 +44,7 @@ class ShardError(VidprepError):
     """A shard, an index or an output folder that can't be trusted."""
 
 
-class FeatureError(VidprepError):
+class FeatureError(ShardError):
     """A store of features that can't be read, or that was made in another way than it is wanted."""
 
 

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
@@ -65,21 +64,27 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         self._file: h5py.File | None = None
         self._owner = 0
         self._identity = self._look()
+        try:
+            self._read_tables()
+            self.expect(recipe or {})
+        except BaseException:
+            self.close()
+            raise
+
+    def _read_tables(self) -> None:
         with self.reading(str(self.path)) as file:
-            attributes = dict(file.attrs)
-            if (attributes.get("format"), attributes.get("version")) != (FORMAT, VERSION):
+            if (file.attrs.get("format"), file.attrs.get("version")) != (FORMAT, VERSION):
                 raise FeatureError(
-                    f"{self.path}: not a store of features of version {VERSION}; make it with vidprep export"
+                    f"{self.path}: not a store of features of version {VERSION}; give a file that vidprep export wrote"
                 )
-            self.recipe: dict[str, Any] = {**json.loads(attributes["recipe"])}
-            self.kinds: dict[str, ArrayKind] = kinds_from_json(json.loads(attributes["arrays"]))
-            self.num_frames = int(attributes["num_frames"])
-            keys, cells = ([text.decode("ascii") for text in file[name][:]] for name in ("keys", "cells"))
-            self.cells: dict[str, str] = dict(zip(keys, cells, strict=True))
             whole = read_json(file["json"])
             self.dataset: dict[str, Any] = {**whole["dataset"]}
+            self.recipe: dict[str, Any] = {**whole["recipe"]}
+            self.kinds: dict[str, ArrayKind] = kinds_from_json(whole["arrays"])
             self.failed: dict[str, str] = {**whole["failed"]}
-        self.expect(recipe or {})
+            self.num_frames = int(whole["num_frames"])
+            keys, cells = ([text.decode("ascii") for text in file[name][:]] for name in ("keys", "cells"))
+            self.cells: dict[str, str] = dict(zip(keys, cells, strict=True))
 
     def expect(self, recipe: Mapping[str, Any]) -> None:
         """Refuse a store that was made in another way; entries that ``recipe`` lacks are not compared."""
@@ -176,12 +181,17 @@ class StoredVideo(Mapping[str, "StoredArray"]):
 
     def __init__(self, store: FeatureStore, key: str) -> None:
         self._store, self.key = store, key
+        # No cached_property: Python 3.11's has a lock; forked while another thread holds it, a process waits forever.
+        self._facts: dict[str, Any] | None = None
+        self._names: list[str] | None = None
 
-    @cached_property
+    @property
     def facts(self) -> dict[str, Any]:
         """The sample's json, with ``pts_seconds``, ``frame_indices`` and ``picture_types`` of the stored frames."""
-        with self._store.reading(f"{self._store.path}: key={self.key}") as file:
-            return {**read_json(file[f"videos/{self.key}/json"])}
+        if self._facts is None:
+            with self._store.reading(f"{self._store.path}: key={self.key}") as file:
+                self._facts = {**read_json(file[f"videos/{self.key}/json"])}
+        return self._facts
 
     @property
     def times(self) -> NDArray[np.float64]:
@@ -193,22 +203,23 @@ class StoredVideo(Mapping[str, "StoredArray"]):
         """Indices into the store's classes."""
         return list(self.facts["labels"])
 
-    @cached_property
-    def _names(self) -> list[str]:
-        with self._store.reading(f"{self._store.path}: key={self.key}") as file:
-            group = file[f"videos/{self.key}"]
-            return [name for name in self._store.kinds if name in group]
-
     def __getitem__(self, name: str) -> StoredArray:
-        if name not in self._names:
+        if name not in self._found():
             raise KeyError(name)
         return StoredArray(self._store, f"videos/{self.key}/{name}")
 
+    def _found(self) -> list[str]:
+        if self._names is None:
+            with self._store.reading(f"{self._store.path}: key={self.key}") as file:
+                group = file[f"videos/{self.key}"]
+                self._names = [name for name in self._store.kinds if name in group]
+        return self._names
+
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._found())
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._found())
 
 
 class StoredArray:
@@ -230,6 +241,9 @@ class StoredArray:
 
     def __len__(self) -> int:
         return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"StoredArray({self._name}: {self.shape}, {self.dtype})"
 
     def __getitem__(self, index: Any) -> Any:
         """Return some frames, and parts of them; only the chunks of these frames are read.

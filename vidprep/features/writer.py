@@ -164,11 +164,17 @@ class FeatureWriter:
             table = np.array([text.encode() for text in texts], np.bytes_) if texts else np.empty(0, "S1")
             filters = {"chunks": table.shape, "fletcher32": True, "compression": "gzip"} if texts else {}
             self._file.create_dataset(name, data=table, **filters)
-        self._write_json(self._file, "json", {"dataset": self._dataset, "failed": self._failed})
-        attributes = self._file.attrs
+        whole = {
+            "dataset": self._dataset,
+            "recipe": self._recipe,
+            "arrays": kinds_to_json(self._kinds),
+            "failed": self._failed,
+            "num_frames": self._num_frames,
+        }
+        self._write_json(self._file, "json", whole)
+        attributes = self._file.attrs  # for people: HDF5 has no checksums of their texts, so readers take the json
         attributes["recipe"] = json.dumps(self._recipe)
         attributes["arrays"] = json.dumps(kinds_to_json(self._kinds))
         attributes["weights_sha256"] = self._recipe.get("export", {}).get("weights_sha256", "")
-        attributes["num_videos"], attributes["num_frames"] = len(self._keys), self._num_frames
         attributes["version"] = VERSION
         attributes["format"] = FORMAT

@@ -84,8 +84,8 @@ def stored_frames(
     return open_packed(entries, facts).frames_at(_indices(facts, positions), vectors=False)
 
 
-def _indices(facts: Mapping[str, Any], positions: Sequence[int] | None) -> Sequence[int]:
-    stored: Sequence[int] = facts["frame_indices"]
+def _indices(facts: Mapping[str, Any], positions: Sequence[int] | None) -> list[int]:
+    stored: list[int] = facts["frame_indices"]
     return stored if positions is None else [stored[i] for i in positions]
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vidprep.codec.frame import Frame
 from vidprep.codec.scaler import Scaler
 from vidprep.modalities import images
-from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, numbered_names, stored_shape
+from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
 from vidprep.modalities.packed import is_packed, stored_frames
 from vidprep.reading import readable
 
@@ -87,13 +87,13 @@ def decode_level(
 ) -> NDArray[np.uint8] | None:
     """Return one level's pictures [shape=(T, h, w, 3), dtype=uint8]; None if it was not stored.
 
-    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed. ``positions`` choose some of
-    the stored frames, increasing.
+    A sample in the bitstream layout has any level; its ``facts`` (the json) are needed. Of ``positions``, some of the
+    stored frames, increasing, no more is decoded than they need.
     """
     if facts is not None and is_packed(entries):
         scaler = Scaler()
         return np.stack([extract(frame, level, scaler) for frame in stored_frames(entries, facts, positions)])
-    names = numbered_names(entries, f"rgb{level}")
-    with readable(f"rgb{level}"):
-        chosen = names if positions is None or not names else [names[i] for i in positions]
-    return images.decode_all([entries[name] for name in chosen])
+    if positions is None:
+        return images.decode_all(numbered(entries, f"rgb{level}"))
+    is_there = f"rgb{level}.000000.jpg" in entries
+    return images.decode_all([entries[f"rgb{level}.{i:06d}.jpg"] for i in positions]) if is_there else None

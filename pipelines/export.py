@@ -22,7 +22,7 @@ from vidprep.features import FeatureStore, FeatureWriter, differences
 from vidprep.pipelines.export_options import Options, Summary
 from vidprep.pipelines.export_part import Job, Part, export_part, source_of
 from vidprep.shards.access import ShardFolder
-from vidprep.shards.files import locked_folder, read_json, whole_file, write_json
+from vidprep.shards.files import DISK_FULL, locked_folder, read_json, whole_file, write_json
 from vidprep.shards.index import INDEX_NAME
 
 __all__ = ["Options", "Summary", "export"]
@@ -73,11 +73,20 @@ def export(root: Path, to: Path, options: Options, *, on_progress: Progress = _s
             summary = _summary(store, num_resumed=len(store))
         else:
             _begin(parts, to, recipe)
-            summary = _Run(folder, to, parts, options, recipe, on_progress).run()
+            try:
+                summary = _Run(folder, to, parts, options, recipe, on_progress).run()
+            except OSError as error:
+                if error.errno in DISK_FULL:
+                    raise _disk_full(to, str(error.strerror)) from error
+                raise
         if summary.is_written:
             _remove(parts)
             parts.rmdir()
     return summary
+
+
+def _disk_full(to: Path, reason: str) -> ShardError:
+    return ShardError(f"to={to}: {reason}; free some space and run the same command, it goes on where it ended")
 
 
 def _finished_shards(root: Path) -> ShardFolder:
@@ -173,12 +182,14 @@ class _Run:
         with closing(ENGINES["local"](partial(export_part, self.job), parts, num_workers=workers)) as outcomes:
             for outcome in outcomes:
                 part = parts[outcome.index]
-                if outcome.value is None:  # the worker died, or the disk is full: none of the part is there
+                if outcome.value is None:  # the worker died, and nothing of its part is there
                     shard = self.folder.index.shards[part.shard]
                     keys = (self.folder.key(shard, number) for number in range(part.first, part.end))
                     failed |= dict.fromkeys(keys, outcome.error or outcome.kind)
+                elif outcome.value.disk_full:
+                    raise _disk_full(self.to, outcome.value.disk_full)
                 else:
-                    failed |= outcome.value
+                    failed |= outcome.value.failed
                 num_done += part.end - part.first
                 self.on_progress(num_done, total, len(failed))
         return failed

@@ -16,7 +16,7 @@ from vidprep.pipelines.export_options import Options
 from vidprep.reading import readable
 from vidprep.sampling import Selection
 from vidprep.shards.access import ShardFolder
-from vidprep.shards.files import whole_file
+from vidprep.shards.files import DISK_FULL, whole_file
 
 PIECE_FRAMES = 48  # read at a time, so that a long video needs no more memory than a short one
 _NOT_KEPT = ("recipe", "packets")  # the first is the store's; the second is of no use without the stream
@@ -43,12 +43,29 @@ class Job:
     dataset: str
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a part ended: the videos that could not be read, with the reasons; why the disk could not take it."""
+
+    failed: dict[str, str]
+    disk_full: str | None = None
+
+
 class _NotWhole(Exception):  # noqa: N818  caught where it is raised; it makes the file go
     pass
 
 
-def export_part(job: Job, part: Part) -> dict[str, str]:
-    """Write one part, whole or not at all; return the videos that could not be read, with the reasons."""
+def export_part(job: Job, part: Part) -> Written:
+    """Write one part, whole or not at all."""
+    try:
+        return Written(_write_part(job, part))
+    except OSError as error:
+        if error.errno in DISK_FULL:
+            return Written({}, error.strerror)
+        raise
+
+
+def _write_part(job: Job, part: Part) -> dict[str, str]:
     folder, source = _folder(job.root), source_of(job.options)
     shard = folder.index.shards[part.shard]
     failed: dict[str, str] = {}

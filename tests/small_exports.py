@@ -1,5 +1,8 @@
 """Shards of a few clips, by the real extraction, and exports of them, for the tests of stores."""
 
+import os
+import signal
+from collections.abc import Callable, Generator, Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -9,6 +12,8 @@ from click.testing import CliRunner, Result
 from runs import clip_name, write_clip, write_dataset
 
 from vidprep.cli import main
+from vidprep.engines import Outcome
+from vidprep.modalities import MODALITIES
 from vidprep.modalities.base import Settings
 from vidprep.pipelines.extract import Options, extract
 
@@ -16,16 +21,36 @@ NUM_CLIPS, WIDTH, HEIGHT = 9, 64, 48
 LAYOUTS = ("decoded", "bitstream")
 
 
-def extracted(folder: Path, layout: str) -> Path:
+def extracted(folder: Path, layout: str, modalities: tuple[str, ...] = tuple(MODALITIES)) -> Path:
     """Extract 9 clips of 8 to 14 frames, one of them with sound, into about five shards."""
     clips = write_dataset(folder / "clips", groups=(1, 8, 15, 22))
     sound = np.sin(np.arange(44100, dtype=np.float32) / 20)
     write_clip(clips / clip_name("Run", 2), seed=2, num_frames=14, audio=sound)
+    settings = Settings(levels=(16,))
     options = Options(
-        size="native", gop=4, layout=layout, shard_bytes=100_000, num_workers=1, settings=Settings(levels=(16,))
+        size="native",
+        gop=4,
+        layout=layout,
+        shard_bytes=100_000,
+        num_workers=2,
+        settings=settings,
+        modalities=modalities,
     )
     extract(clips, folder / layout, options)
     return folder / layout
+
+
+def map_here(
+    function: Callable[[Any], Any], tasks: Iterable[Any], **_limits: object
+) -> Generator[Outcome[Any], None, None]:
+    """An engine without workers, which take seconds to start: the last task first, since no order is promised."""
+    for index, task in reversed(list(enumerate(tasks))):
+        yield Outcome(index, function(task), None, "ok")
+
+
+def die(_job: object, _part: object) -> None:
+    """What a worker does that runs out of memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def run(*arguments: object, status: int = 0) -> Result:

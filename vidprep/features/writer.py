@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vidprep.errors import FeatureError
 from vidprep.features.arrays import ArrayKind, kinds_to_json
+from vidprep.features.sink import Sink
 from vidprep.features.store import FORMAT, VERSION, FeatureStore
 
 COMPRESSIONS: dict[str, dict[str, Any]] = {
@@ -52,7 +53,8 @@ class FeatureWriter:
         *,
         compression: str = "lzf",
     ) -> None:
-        self._file = h5py.File(path, "w", libver=_FORMAT_OF_HDF5, locking=False)
+        self._path, self._sink = path, Sink(path)
+        self._file = h5py.File(self._sink, "w", libver=_FORMAT_OF_HDF5)
         self._videos = self._file.create_group("videos")
         self._dataset, self._recipe, self._kinds = dataset, recipe, dict(kinds)
         self._filters = COMPRESSIONS[compression] | {"fletcher32": True}
@@ -71,6 +73,9 @@ class FeatureWriter:
                 self._finish()
         finally:
             self._file.close()
+            self._sink.close()
+        if kind is None:
+            self._sink.check()
 
     def add(self, key: str, cell: str, facts: Mapping[str, Any], pieces: Iterable[Mapping[str, NDArray[Any]]]) -> None:
         """Write one video; an exception of ``pieces`` passes, and leaves the store without the video.
@@ -87,6 +92,8 @@ class FeatureWriter:
 
         Raises
         ------
+        OSError
+            If the disk is full.
         FeatureError
             If arrays and frames are not as many, or of another type than the store's.
         """
@@ -104,6 +111,8 @@ class FeatureWriter:
                 if self._kinds[name].is_by_frame and number != num_frames:
                     raise FeatureError(f"{name}: {number} frames, the video has {num_frames}; write all of them")
             self._write_json(group, "json", facts)
+            self._file.flush()  # so that a full disk shows here
+            self._sink.check()
         except BaseException:
             del self._videos[key]
             raise
@@ -116,11 +125,13 @@ class FeatureWriter:
 
     def copy(self, store: FeatureStore) -> None:
         """Take over all videos of another store, as they stand; FeatureError if one can't be read or written."""
-        with store.reading(f"{store.path}, copied to {self._file.filename}") as file:
+        with store.reading(f"{store.path}, copied to {self._path}") as file:
             for key, cell in store.cells.items():
                 parent, _, name = key.rpartition("/")
                 file.copy(f"videos/{key}", self._group(parent) if parent else self._videos, name=name)
                 self._keys[key] = cell
+        self._file.flush()
+        self._sink.check()
         self._failed |= store.failed
         self._num_frames += store.num_frames
 

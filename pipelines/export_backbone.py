@@ -156,7 +156,8 @@ def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
     except OSError as error:
         raise UsageError(f"weights={path}: {error.strerror or error}; {cure}, or random:SEED") from error
     except Exception as error:  # damaged files, and pickles of anything else than tensors
-        raise UsageError(f"weights={path}: can't be read ({str(error).splitlines()[0]}); {cure}") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"weights={path}: can't be read ({reason}); {cure}") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):

@@ -21,14 +21,14 @@ NUM_CLIPS, WIDTH, HEIGHT = 9, 64, 48
 LAYOUTS = ("decoded", "bitstream")
 
 
-def extracted(folder: Path, layout: str, modalities: tuple[str, ...] = tuple(MODALITIES)) -> Path:
+def extracted(folder: Path, layout: str, modalities: tuple[str, ...] = tuple(MODALITIES), size: str = "native") -> Path:
     """Extract 9 clips of 8 to 14 frames, one of them with sound, into about five shards."""
     clips = write_dataset(folder / "clips", groups=(1, 8, 15, 22))
     sound = np.sin(np.arange(44100, dtype=np.float32) / 20)
     write_clip(clips / clip_name("Run", 2), seed=2, num_frames=14, audio=sound)
     settings = Settings(levels=(16,))
     options = Options(
-        size="native",
+        size=size,
         gop=4,
         layout=layout,
         shard_bytes=100_000,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import importlib.metadata
-import os
 import platform
 import shutil
 import tempfile
@@ -24,7 +22,7 @@ from vidprep.manifest import Manifest, Row
 from vidprep.modalities.base import Settings
 from vidprep.pipelines.extract_job import MAX_SECONDS, SLACK_SECONDS
 from vidprep.sampling import Selection
-from vidprep.shards.files import DISK_FULL, to_json
+from vidprep.shards.files import DISK_FULL, locked_folder, to_json
 from vidprep.shards.index import INDEX_NAME, STATUS_FOLDER, status_path
 from vidprep.shards.plan import PLAN_NAME, Plan, PlanRow, load_plan, make_plan
 
@@ -184,16 +182,7 @@ def _decoded_bytes(
 @contextmanager
 def output_folder(out: Path) -> Iterator[Path]:
     """Create and lock the folder, yield a spool folder in it, and clean up; one run at a time may write."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(out, os.O_RDONLY)
-    except OSError as error:
-        raise UsageError(f"out={out}: {error.strerror}; choose a folder that can be written (--out)") from error
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ShardError(f"out={out}: another vidprep extract is writing to it; wait for it, or end it") from error
+    with locked_folder(out, "vidprep extract", "out", out):
         _remove_remains(out)
         try:
             spool = Path(tempfile.mkdtemp(prefix=SPOOL_PREFIX, dir=out))
@@ -205,8 +194,6 @@ def output_folder(out: Path) -> Iterator[Path]:
             yield spool
         finally:
             shutil.rmtree(spool, ignore_errors=True)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_remains(out: Path) -> None:

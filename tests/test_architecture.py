@@ -35,6 +35,7 @@ ROOMS_IT_MAY_IMPORT = {
     "models": set(),
     "pipelines": ALL_MAY | {"dataset", "engines", "models", "manifest"},
     "pipelines.demo": {"codec"},
+    "pipelines.export": {"features", "modalities", "reading", "sampling", "shards"},
     "pipelines.extract": {"codec", "modalities", "shards", "sampling"},
     "pipelines.inspect": {"codec", "modalities", "shards"},
     "reading": ALL_MAY,

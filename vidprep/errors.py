@@ -9,6 +9,7 @@
     │   └── UnsupportedError   one that can be read, but not exactly, or not this way
     ├── TranscodeError    ffmpeg is missing or gave up on a video
     ├── ShardError        a shard, an index or an output folder that can't be trusted
+    │   └── FeatureError       a store of features that can't be read, or was made in another way
     ├── RemoteError       a server of shards that can't be reached, or falls silent
     └── EngineError       a task that ended without an answer: crash, time limit, memory
 
@@ -46,6 +47,10 @@ class ShardError(VidprepError):
 
 class RemoteError(VidprepError):
     """A server of shards that can't be reached, or that falls silent."""
+
+
+class FeatureError(ShardError):
+    """A store of features that can't be read, or that was made in another way than it is wanted."""
 
 
 class EngineError(VidprepError):

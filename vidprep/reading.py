@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 
 from vidprep.errors import ShardError, VidprepError
 
+_CURE = "not as vidprep writes it; run vidprep verify, or extract anew"
+
 
 @contextmanager
-def readable(what: str) -> Iterator[None]:
+def readable(what: str, kind: type[VidprepError] = ShardError, cure: str = _CURE) -> Iterator[None]:
     """Turn any exception of the body, or of a decorated function, into a ShardError that names ``what``.
 
     Raises
     ------
     ShardError
-        For all but VidprepErrors, which pass.
+        Or another ``kind``, for all but VidprepErrors, which pass.
     """
     try:
         yield
@@ -32,9 +34,7 @@ def readable(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        raise ShardError(
-            f"{what}: {type(error).__name__} {reason}: not as vidprep writes it; run vidprep verify, or extract anew"
-        ) from error
+        raise kind(f"{what}: {type(error).__name__} {reason}: {cure}") from error
 
 
 def read_npy(data: bytes, what: str) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vidprep import __version__
+from vidprep.cli.export import export
 from vidprep.cli.extract import extract
 from vidprep.cli.manifest import manifest
 from vidprep.errors import ManifestError, UsageError, VidprepError
@@ -127,5 +128,6 @@ def demo_data(folder: Path, **choices: int) -> None:
     click.echo(f"{len(clips)} clips of {settings.num_classes} classes: {folder}")
 
 
+main.add_command(export)
 main.add_command(extract)
 main.add_command(manifest)

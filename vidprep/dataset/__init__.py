@@ -1,5 +1,6 @@
 """Shards to batches: an iterable dataset of clips, epochs that are epochs, and a loader that can go on in mid-epoch."""
 
+from vidprep.dataset.features import FeatureDataset
 from vidprep.dataset.kinds import Windows
 from vidprep.dataset.loader import Loader
 from vidprep.dataset.shards import ShardDataset
@@ -20,6 +21,7 @@ from vidprep.sampling import RandomClip, Segments, UniformClips, WholeVideo
 
 __all__ = [
     "CenterCrop",
+    "FeatureDataset",
     "FiveCrops",
     "Flip",
     "Loader",

@@ -63,7 +63,7 @@ def _resize(clip: torch.Tensor, height: int, width: int) -> torch.Tensor:
 
 def stack(tensors: list[torch.Tensor]) -> torch.Tensor:
     """Stack clips [shape=(C, T, H, W)] into a batch [shape=(N, C, T, H, W)] without moving the channels."""
-    if tensors[0].ndim != 4:
+    if tensors[0].ndim != 4 or tensors[0].is_contiguous():  # no clip, or one whose channels were first all along
         return torch.stack(tensors)
     return torch.stack([clip.permute(1, 2, 3, 0) for clip in tensors]).permute(0, 4, 1, 2, 3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
 
-from vidprep.errors import ShardError
+from vidprep.errors import ShardError, UsageError
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when a file can't grow; a run ends at it, and goes on when there is space."""
@@ -40,6 +41,42 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def locked_folder(folder: Path, command: str, option: str, value: Path) -> Iterator[None]:
+    """Create and lock a folder: one run at a time may write to it.
+
+    Parameters
+    ----------
+    folder : path
+    command, option, value : str, str and path
+        What the user gave: ``vidprep extract``, ``out`` and ``shards``.
+
+    Raises
+    ------
+    UsageError
+        If the folder can't be made.
+    ShardError
+        If another run has it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        rule = f"{option}={value}: {error.strerror}; choose a folder that can be written (--{option})"
+        raise UsageError(rule) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            is_there = os.fstat(descriptor).st_nlink > 0  # else the other run has just ended, and removed it
+        except BlockingIOError:
+            is_there = False
+        if not is_there:
+            raise ShardError(f"{option}={value}: another {command} is writing to it; wait for it, or end it")
+        yield
     finally:
         os.close(descriptor)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -76,6 +77,17 @@ class Index:
     recipe: Mapping[str, Any]
     shards: dict[str, ShardEntry] = field(default_factory=dict)
     is_complete: bool = True
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What tells these shards from others: the dataset's rows, the recipe, and a digest over all shards."""
+        shards = [[entry.name, entry.sha256] for entry in self.shards.values()]
+        return {
+            "dataset": self.dataset["name"],
+            "rows_sha256": self.dataset["rows_sha256"],
+            "shards_sha256": hashlib.sha256(to_json(shards)).hexdigest(),
+            "recipe": {**self.recipe},
+        }
 
     def shards_of(self, split: str | None = None) -> list[ShardEntry]:
         """Return the shards of a split such as ``split1/train``, or all; those without samples are left out."""

@@ -18,7 +18,7 @@ from typing import Any
 
 from vidprep.engines import ENGINES
 from vidprep.errors import FeatureError, ShardError, UsageError
-from vidprep.features import FeatureStore, FeatureWriter, differences
+from vidprep.features import SIGNATURE, FeatureStore, FeatureWriter, differences
 from vidprep.pipelines.export_options import Options, Summary
 from vidprep.pipelines.export_part import Job, Part, export_part, source_of
 from vidprep.shards.access import ShardFolder
@@ -65,7 +65,7 @@ def export(root: Path, to: Path, options: Options, *, on_progress: Progress = _s
     parts = to.with_name(f"{to.name}.parts")
     with locked_folder(parts, "vidprep export", "to", to):
         if options.overwrite:
-            to.unlink(missing_ok=True)
+            _remove_store(to)
             _remove(parts)
         if to.exists():
             store = FeatureStore(to)
@@ -130,6 +130,15 @@ def _begin(parts: Path, to: Path, recipe: dict[str, Any]) -> None:
         _refuse_other(f"{to}: an unfinished store", recipe, read_json(noted))
     else:
         write_json(noted, recipe)
+
+
+def _remove_store(to: Path) -> None:
+    """Remove a store, or what is left of one; UsageError if the file is something else."""
+    if to.exists():
+        with to.open("rb") as file:
+            if file.read(len(SIGNATURE)) != SIGNATURE:
+                raise UsageError(f"to={to}: is no HDF5 file, so vidprep did not write it; choose another name (--to)")
+        to.unlink()
 
 
 def _remove(parts: Path) -> None:

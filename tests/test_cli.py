@@ -23,7 +23,7 @@ from vidprep import __version__
 from vidprep.cli import main
 from vidprep.manifest import load_standard, official_rows
 
-COMMANDS = ("extract", "inspect", "verify", "stats", "manifest", "demo-data")
+COMMANDS = ("extract", "export", "inspect", "verify", "stats", "manifest", "demo-data")
 EXTRACT_OPTIONS = [
     "--out",
     "--codec",

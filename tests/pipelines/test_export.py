@@ -323,7 +323,15 @@ class TestAgain:
         errors = export(bitstream, to, "--modalities", "motion", status=1).stderr
         assert str(to) in errors
         assert "--overwrite" in errors
+        errors = export(bitstream, to, "--modalities", "motion", "--overwrite", status=2).stderr
+        assert f"to={to}: is no HDF5 file, so vidprep did not write it; choose another name (--to)" in errors
         assert to.read_bytes() == data
+
+    def test_overwrite_mends_a_damaged_store(self, bitstream: Path, reference: Path, to: Path) -> None:
+        to.write_bytes(to.read_bytes()[:5000])
+        assert "export anew with --overwrite" in export(bitstream, to, "--modalities", "motion,rgb16", status=1).stderr
+        export(bitstream, to, "--modalities", "motion,rgb16", "--overwrite")
+        assert to.read_bytes() == reference.read_bytes()
 
     def test_a_second_run_on_the_same_store_is_refused(self, bitstream: Path, tmp_path: Path) -> None:
         parts = tmp_path / "features.h5.parts"

@@ -84,7 +84,7 @@ def export(shards: Path, to: Path, num_workers: int | None, **choices: object) -
     from vidprep.pipelines.export import Options, export
 
     options = Options(num_workers=num_workers or 0, **choices)  # type: ignore[arg-type]
-    with tqdm(unit="video", disable=None, dynamic_ncols=True) as bar:
+    with tqdm(unit="video", disable=None, dynamic_ncols=True, delay=0.5) as bar:
 
         def show(num_done: int, num_total: int, num_failed: int) -> None:
             bar.total = num_total

@@ -2,7 +2,7 @@
 
 from vidprep.features.arrays import CHANNELS_LAST, ArrayKind
 from vidprep.features.recipe import differences
-from vidprep.features.store import FeatureStore, StoredArray, StoredVideo
+from vidprep.features.store import SIGNATURE, FeatureStore, StoredArray, StoredVideo
 from vidprep.features.writer import COMPRESSIONS, FeatureWriter
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "COMPRESSIONS",
     "FeatureStore",
     "FeatureWriter",
+    "SIGNATURE",
     "StoredArray",
     "StoredVideo",
     "differences",

@@ -27,7 +27,7 @@ def _compare(wanted: Mapping[str, Any], found: Mapping[str, Any], prefix: str) -
         other = found.get(name)
         if isinstance(value, dict) and isinstance(other, dict):
             yield from _compare(value, other, f"{prefix}{name}.")
-        elif value != other or type(value) is not type(other):
+        elif value != other:
             yield f"{prefix}{name}", value, other
 
 

@@ -22,6 +22,8 @@ from vidprep.reading import readable
 
 FORMAT = "vidprep-features"
 VERSION = 1
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+"""What every HDF5 file begins with."""
 _CURE = "not as vidprep writes it; export anew with --overwrite"
 
 

@@ -59,10 +59,10 @@ class Video:
 def find(bitstream: Path, decoded: Path, folder: Path) -> list[Video]:
     """Return the videos of two folders of shards, made of the same videos; MP4 files are written into ``folder``."""
     jpegs = {}
-    for key, entries in _samples(decoded):
+    for key, entries in samples(decoded):
         jpegs[key] = [entries[name] for name in numbered_names(entries, "rgb")]
     videos = []
-    for key, entries in _samples(bitstream):
+    for key, entries in samples(bitstream):
         facts = json.loads(entries["json"])
         path = folder / f"{len(videos)}.mp4"
         stream = entries["video.m4v"]
@@ -71,7 +71,8 @@ def find(bitstream: Path, decoded: Path, folder: Path) -> list[Video]:
     return videos
 
 
-def _samples(root: Path) -> Iterator[tuple[str, Any]]:
+def samples(root: Path) -> Iterator[tuple[str, Any]]:
+    """Yield keys and entries of all samples."""
     folder = ShardFolder(root)
     for shard in folder.index.shards_of(None):
         for number in range(shard.num_samples):

@@ -9,15 +9,13 @@ from vidprep.codec.frame import Frame
 from vidprep.codec.packed import pack
 from vidprep.codec.timing import microseconds
 from vidprep.codec.video import Video
-from vidprep.codec.wanted import Wanted
+from vidprep.codec.wanted import Wanted, union
 from vidprep.errors import DecodeError, UnsupportedError
 from vidprep.modalities import MODALITIES
 from vidprep.modalities.base import Modality, Span
 from vidprep.pipelines.extract_job import MAX_SECONDS, SLACK_SECONDS, Job
 from vidprep.sampling import Selection
 from vidprep.shards.sample import SampleWriter
-
-_TRACKS = ("none", "motion", "residual")
 
 
 @dataclass(slots=True)
@@ -40,9 +38,8 @@ def read_frames(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tu
     """Decode once and store the arrays of the wanted modalities."""
     wanted = _wanted(job.selection, stream, span)
     modalities, timeline = _begin(job)
-    needs = max((_TRACKS.index(modality.track) for modality in modalities), default=0)
     frames = stream.frames(
-        track=_TRACKS[needs],  # type: ignore[arg-type]
+        track=union(modality.track for modality in modalities),
         vectors="motion" in job.modalities,
         coded=any(modality.coded for modality in modalities),
         start_seconds=span.start_seconds,

@@ -4,11 +4,15 @@ from pathlib import Path
 from types import ModuleType
 
 import av
+import numpy as np
 import pytest
+import torch
 from reference import moving_texture
 
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
+from vidprep.dataset.arrays import to_tensor
+from vidprep.dataset.views import ShortSide, View
 
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 
@@ -26,6 +30,58 @@ def peers(common: ModuleType) -> ModuleType:
     import peers
 
     return peers
+
+
+@pytest.fixture
+def loader(common: ModuleType) -> ModuleType:
+    import loader
+
+    return loader
+
+
+class TestLoader:
+    """All that are compared give the same: batches of as many clips, of one size."""
+
+    def test_every_loader_gives_batches(self, loader: ModuleType, tmp_path: Path) -> None:
+        (tmp_path / "videos" / "class").mkdir(parents=True)
+        for name in ("a", "b"):
+            write_video(tmp_path / "videos" / "class" / f"{name}.avi", moving_texture(17, 64, 48), gop=5)
+        write_video(tmp_path / "videos" / "class" / "short.avi", moving_texture(15, 64, 48), gop=5)
+        paths = sorted((tmp_path / "videos" / "class").iterdir())
+        assert [loader.is_long(path) for path in paths] == [True, True, False]
+        bitstream, decoded, videos = loader.prepare(tmp_path / "videos", paths[:2], tmp_path)
+        assert [len(video.pictures) for video in videos] == [17, 17]
+        found = loader.loaders(bitstream, decoded, videos)
+        for name in [name for name in found if name.startswith((loader.WEBDATASET, "the same"))]:
+            found.pop(name)  # webdataset leaves its files open where it is stopped
+        works, absent = loader.split(found)
+        assert set(absent) <= {loader.DECORD, loader.TORCHCODEC}
+        assert {loader.RGB, loader.BOTH, loader.JPEG} <= set(works)
+        for start in works.values():
+            batch = next(start(112, 0))
+            arrays = (
+                [batch[kind] for kind in ("rgb", "residual") if kind in batch] if isinstance(batch, dict) else [batch]
+            )
+            for clips in arrays:
+                assert len(clips) == loader.BATCH_SIZE
+                assert sorted(clips.shape[1:]) == [3, loader.NUM_FRAMES, 112, 112]
+        ((_, sample), *_) = loader.streams.samples(decoded)
+        for side in loader.SIDES:
+            assert loader.streams.read_sample(side, dict(sample)).shape == (loader.NUM_FRAMES, side, side, 3)
+
+    @pytest.mark.parametrize("side", [112, 224])
+    def test_others_cut_the_part_that_vidprep_cuts(self, loader: ModuleType, side: int) -> None:
+        import streams
+
+        frames = torch.arange(340 * 256).reshape(1, 1, 256, 340).expand(1, 3, 256, 340) % 251
+        width, height = (340 * streams.SHORT_SIDES[side] // 256, streams.SHORT_SIDES[side])
+        for x, y in ((0, 0), (width - side, height - side), (17, 9)):
+            view = ShortSide(streams.SHORT_SIDES[side])(View.whole(340, 256), 0, np.random.default_rng(0))
+            view = view.cropped(x, y, side, side)
+            left, top, w, h = view.crop
+            part = frames[0, :, top : top + h, left : left + w].permute(1, 2, 0)[None].to(torch.uint8).numpy()
+            ours = to_tensor("rgb", part, view, resizes=True).permute(1, 0, 2, 3)
+            assert torch.equal(streams.scaled(frames.to(torch.uint8), width, height, (x, y, side)), ours)
 
 
 class TestPublish:

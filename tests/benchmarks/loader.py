@@ -1,302 +1,216 @@
-"""How fast random clips are read from the bitstream layout, beside JPEGs in memory and the readers that others use.
+"""How fast training gets its clips: vidprep's loader beside what training scripts write with other packages.
 
-Run ``python tests/benchmarks/loader.py [SOURCE]``: SOURCE is a folder of videos, the demo dataset by default. Each
-video is encoded by the recipe (340x256, GOP 12). Figures are of one process: CPU time over the same random clips of 16
-frames, cropped to 224x224, all readers in turn; ratios are medians over the turns.
+Run ``python tests/benchmarks/loader.py [SOURCE]``: SOURCE is a folder of videos, the demo dataset by default. All read
+the same videos in the recipe's encoding (340x256, GOP 12), end to end: a random clip of a random video, which is
+opened for it, cut, scaled, put into batches of 8 by worker processes and handed to the process that trains. One
+worker has one core, two workers have two. Ratios are medians over turns in which all take part.
 """
 
 from __future__ import annotations
 
-import random
+import multiprocessing
+import os
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from itertools import chain
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, islice, product
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import simplejpeg
+import clips
+import streams
 import torch
-from common import arguments, find_videos, medians, publish
-from numpy.typing import NDArray
+from common import arguments, find_videos, publish
+from streams import BATCH_SIZE, NUM_FRAMES, Batches, Video
 
-from vidprep.codec.packed import pack
-from vidprep.codec.transcode import Recipe, ffmpeg_path, transcode
-from vidprep.codec.unpacked import PackedVideo
-from vidprep.codec.video import Video
-from vidprep.modalities import images
-from vidprep.modalities.clip import read_clip
-from vidprep.shards.files import sha256_of
-from vidprep.shards.sample import SampleWriter
+from vidprep.codec.video import Video as VideoFile
+from vidprep.pipelines.extract import Options, extract
 
-NUM_FRAMES, SIDE = 16, 224
-NUM_CLIPS, NUM_TURNS, MAX_VIDEOS = 120, 5, 24
-JPEG = "JPEG in memory, RGB"
-MAX_BYTES = 0.3
+SIDES, CORES = (112, 224), (1, 2)
+SHARD_BYTES = 1 << 26  # webdataset gives each worker whole shards
+SCALING = 1.8
+NUM_TURNS, SECONDS, MAX_VIDEOS = 3, 1.0, 24
+NUM_WARM = 2  # batches of each worker, which it may have made ahead
+MEMORY_AFTER = (1_000, 10_000)  # clips
 
-Clip = tuple["Source", int, tuple[int, int, int, int]]
-Reader = Callable[[Clip], object]
+RGB, BOTH = "vidprep bitstream, RGB", "vidprep bitstream, RGB + accumulated residual"
+DECORD, TORCHCODEC, WEBDATASET = "decord, MP4 files", "torchcodec, MP4 files", "webdataset, JPEG in tars"
+JPEG, SMALL_JPEG = "JPEG in memory", "JPEG in memory, decoded at half size"
+TARGETS = {RGB: {DECORD: 2.0, TORCHCODEC: 2.0, WEBDATASET: 5.0, JPEG: 1.5}, BOTH: {DECORD: 1.0, TORCHCODEC: 1.0}}
 
-
-@dataclass
-class Source:
-    """One encoded video, in all the forms that are read."""
-
-    entries: dict[str, bytes]
-    facts: dict[str, Any]
-    jpegs: list[bytes]
-    mp4: Path
-    opened: dict[str, Any] = field(default_factory=dict)
+Case = tuple[str, int, int]  # loader, the crop's side, cores
+Start = Callable[[int, int], Batches]  # of the crop's side and the number of workers
 
 
-def encode(path: Path, folder: Path) -> Source | None:
-    """Encode a video by the recipe; None if it is shorter than a clip."""
-    with Video(path) as video, transcode(video, Recipe()) as encoded:
-        stream = pack(encoded)
-        jpegs = [images.encode_jpeg(frame.rgb(), "420") for frame in encoded.frames(vectors=False)]
-    if len(jpegs) < NUM_FRAMES:
-        return None
-    facts = {
-        "packets": stream.facts(),
-        "picture_types": stream.picture_types,
-        "pts_seconds": list(stream.pts_seconds),
-        "frame_indices": list(range(len(jpegs))),
-        "width": stream.width,
-        "height": stream.height,
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Clips a second, and CPU seconds a clip of all processes."""
+
+    clips_per_second: float
+    cpu_seconds: float
+
+
+def is_long(path: Path) -> bool:
+    """Tell whether a video has enough frames, counted by decoding."""
+    with VideoFile(path) as video:
+        return sum(1 for _ in islice(video.frames(vectors=False), NUM_FRAMES)) == NUM_FRAMES
+
+
+def prepare(source: Path, paths: list[Path], folder: Path) -> tuple[Path, Path, list[Video]]:
+    """Extract some videos in both layouts; return both and the videos as others read them."""
+    chosen = folder / "chosen"
+    for path in paths:
+        link = chosen / path.relative_to(source)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path.resolve())
+    for layout, modalities in (("bitstream", ("rgb", "residual")), ("decoded", ("rgb",))):
+        extract(chosen, folder / layout, Options(modalities=modalities, layout=layout, shard_bytes=SHARD_BYTES))
+    (folder / "mp4").mkdir()
+    bitstream, decoded = folder / "bitstream", folder / "decoded"
+    return bitstream, decoded, streams.find(bitstream, decoded, folder / "mp4")
+
+
+def loaders(bitstream: Path, decoded: Path, videos: list[Video]) -> dict[str, Start]:
+    """Return all that are compared, by name."""
+    found: dict[str, Start] = {
+        RGB: partial(streams.vidprep, bitstream, ("rgb",)),
+        BOTH: partial(streams.vidprep, bitstream, ("rgb", "residual")),
+        "vidprep decoded layout, RGB": partial(streams.vidprep, decoded, ("rgb",)),
+        DECORD: partial(streams.each, streams.read_decord, videos),
+        TORCHCODEC: partial(streams.each, streams.read_torchcodec, videos),
+        WEBDATASET: partial(streams.webdataset, decoded, is_chosen=False),
+        "the same, the clip's frames alone decoded, by libjpeg-turbo": partial(
+            streams.webdataset, decoded, is_chosen=True
+        ),
+        JPEG: partial(streams.each, streams.read_jpegs, videos),
+        SMALL_JPEG: partial(streams.each, partial(streams.read_jpegs, is_small=True), videos),
     }
-    mp4 = folder / f"{len(list(folder.iterdir()))}.mp4"
-    remux(stream.data, mp4)
-    return Source({stream.entry: stream.data}, facts, jpegs, mp4)
+    return found
 
 
-def remux(data: bytes, path: Path) -> None:
-    """Put a raw stream into an MP4 file, 25 frames a second."""
-    command = [ffmpeg_path(), "-loglevel", "error", "-fflags", "+genpts", "-r", "25", "-f", "m4v", "-i", "pipe:0"]
-    subprocess.run([*command, "-c", "copy", str(path)], input=data, check=True)
-
-
-def draw_clips(sources: list[Source]) -> list[Clip]:
-    """Draw random clips and crops, the same in every run."""
-    rng = random.Random(0)
-    clips = []
-    for _ in range(NUM_CLIPS):
-        source = rng.choice(sources)
-        start = rng.randrange(len(source.jpegs) - NUM_FRAMES + 1)
-        x, y = rng.randrange(source.facts["width"] - SIDE + 1), rng.randrange(source.facts["height"] - SIDE + 1)
-        clips.append((source, start, (x, y, SIDE, SIDE)))
-    return clips
-
-
-def read_jpegs(clip: Clip) -> NDArray[np.uint8]:
-    """Decode the clip's JPEGs alone and cut them."""
-    source, start, (x, y, width, height) = clip
-    pictures = (
-        simplejpeg.decode_jpeg(data, colorspace="RGB", fastdct=False, fastupsample=False)
-        for data in source.jpegs[start : start + NUM_FRAMES]
-    )
-    return np.stack([picture[y : y + height, x : x + width] for picture in pictures])
-
-
-def opened(source: Source) -> PackedVideo:
-    """Return the reader of the bitstream layout, opened once."""
-    return once(source, "vidprep", lambda: PackedVideo(next(iter(source.entries.values())), source.facts))
-
-
-def read_rgb(clip: Clip) -> NDArray[np.uint8]:
-    """Read RGB alone from the bitstream layout."""
-    source, start, crop = clip
-    return opened(source).rgb(start, start + NUM_FRAMES, crop=crop)
-
-
-def read_stream(*modalities: str) -> Reader:
-    """Return a reader of the bitstream layout, as a loader calls it: a new sample's json and bytes in, arrays out."""
-
-    def read(clip: Clip) -> dict[str, NDArray[Any]]:
-        source, start, crop = clip
-        return read_clip(source.entries, source.facts, range(start, start + NUM_FRAMES), modalities, crop=crop)
-
-    return read
-
-
-def once(source: Source, name: str, opener: Callable[[], Any]) -> Any:
-    """Open a video with another reader when it is first asked for."""
-    if name not in source.opened:
-        source.opened[name] = opener()
-    return source.opened[name]
-
-
-def read_decord(clip: Clip) -> NDArray[np.uint8]:
-    """Read with decord, opened once."""
-    import decord
-
-    source, start, (x, y, width, height) = clip
-    reader = once(source, "decord", lambda: decord.VideoReader(str(source.mp4), num_threads=1))
-    frames = reader.get_batch(range(start, start + NUM_FRAMES)).asnumpy()
-    return np.ascontiguousarray(frames[:, y : y + height, x : x + width])
-
-
-def read_torchcodec(clip: Clip) -> object:
-    """Read with torchcodec, opened once."""
-    from torchcodec.decoders import VideoDecoder
-
-    source, start, (x, y, width, height) = clip
-    path = str(source.mp4)
-    reader = once(source, "torchcodec", lambda: VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1))
-    frames = reader.get_frames_in_range(start, start + NUM_FRAMES).data
-    return frames[:, y : y + height, x : x + width].contiguous()
-
-
-def others(clip: Clip) -> tuple[dict[str, Reader], list[str]]:
-    """Return the readers of others that work here, and the names of those that don't."""
-    torch.set_num_threads(1)  # else its idle threads burn time
-    found: dict[str, Reader] = {}
-    absent = []
-    for name, read in {"decord, RGB": read_decord, "torchcodec, RGB": read_torchcodec}.items():
+def split(found: dict[str, Start]) -> tuple[dict[str, Start], list[str]]:
+    """Return the loaders that work here, and the names of those whose package is absent."""
+    works = {}
+    for name, start in found.items():
         try:
-            read(clip)
-            found[name] = read
-        except (ImportError, RuntimeError, OSError):
-            absent.append(name)
-    return found, absent
+            next(start(112, 0))
+            works[name] = start
+        except (ImportError, RuntimeError, OSError):  # torchcodec loads its libraries when it is first used
+            if name.startswith("vidprep"):
+                raise
+    return works, [name for name in found if name not in works]
 
 
-def webdataset_reader(sources: list[Source], folder: Path) -> Reader:
-    """Return a plain webdataset pipeline over the decoded layout: whole samples, one clip of each."""
-    import webdataset
-
-    shard = folder / "decoded.tar"
-    with shard.open("wb") as file:
-        for i, source in enumerate(sources):
-            sample = SampleWriter(file, f"{i:06}")
-            for k, data in enumerate(source.jpegs):
-                sample.add(f"rgb.{k:06d}.jpg", data)
-        file.write(bytes(1024))
-
-    def samples() -> Iterator[dict[str, Any]]:
-        while True:
-            yield from webdataset.WebDataset([str(shard)], shardshuffle=False).decode("rgb8")
-
-    stream = samples()
-
-    def read(clip: Clip) -> NDArray[np.uint8]:
-        _, _, (x, y, width, height) = clip
-        sample = next(stream)
-        frames = [sample[name] for name in sorted(sample) if name.endswith(".jpg")][:NUM_FRAMES]
-        return np.stack([frame[y : y + height, x : x + width] for frame in frames])
-
-    return read
+@contextmanager
+def cores(number: int) -> Iterator[None]:
+    """Give this process, and those that it starts, some cores."""
+    all_of_them = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(all_of_them)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, all_of_them)
 
 
-def steps() -> dict[str, Reader]:
-    """Return parts of the work, each of which holds the one before it."""
-
-    def run(**options: Any) -> Reader:
-        def read(clip: Clip) -> None:
-            for _ in opened(clip[0]).frames(clip[1], clip[1] + NUM_FRAMES, **options):
-                pass
-
-        return read
-
-    return {
-        "decode": run(vectors=False),
-        "decode with vectors": run(),
-        "decode with vectors, follow pixels": run(track="motion"),
-        "decode with vectors, follow pixels and picture": run(track="residual"),
-        "all that, convert, crop, subtract": read_stream("rgb", "residual"),
-    }
+def run(start: Start, side: int, num_workers: int) -> Rate:
+    """Start a loader, let it warm up, and measure whole rounds of its workers for some seconds."""
+    with cores(num_workers):
+        batches = start(side, num_workers)
+        for _ in range(NUM_WARM * num_workers):
+            next(batches)
+        cpu, begin, num_batches = cpu_seconds(), time.perf_counter(), 0
+        while (seconds := time.perf_counter() - begin) < SECONDS:
+            for _ in range(num_workers):
+                next(batches)
+            num_batches += num_workers
+        num_clips = num_batches * BATCH_SIZE
+        return Rate(num_clips / seconds, (cpu_seconds() - cpu) / num_clips)
 
 
-def measure(readers: dict[str, Reader], clips: list[Clip]) -> dict[str, list[float]]:
-    """Return CPU seconds a clip of each reader in each turn."""
-    costs: dict[str, list[float]] = {name: [] for name in readers}
-    for read in readers.values():
-        read(clips[0])
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and its children up to now."""
+    pids = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in pids]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
+
+
+def measure(works: dict[str, Start]) -> dict[Case, list[Rate]]:
+    """Return what each loader reached in each turn."""
+    rates: dict[Case, list[Rate]] = {}
     for _ in range(NUM_TURNS):
-        for name, read in readers.items():
-            some = clips[: 1 + NUM_CLIPS // 20] if name.startswith("webdataset") else clips
-            begin = time.process_time()
-            for clip in some:
-                read(clip)
-            costs[name].append((time.process_time() - begin) / len(some))
-    return costs
+        for name, side, num_cores in product(works, SIDES, CORES):
+            rates.setdefault((name, side, num_cores), []).append(run(works[name], side, num_cores))
+    return rates
 
 
-def ratio(costs: dict[str, list[float]], other: str, ours: str) -> float:
-    """Return how many times as fast ours is: the median over the turns."""
-    return statistics.median(a / b for a, b in zip(costs[other], costs[ours], strict=True))
+def median(rates: list[Rate], name: str) -> float:
+    """Return the median of an attribute."""
+    return statistics.median(getattr(rate, name) for rate in rates)
 
 
-def report(sources: list[Source], folder: Path) -> Iterator[str]:
+def ratio(name: str, ones: list[Rate], others: list[Rate]) -> float:
+    """Return the median over the turns of how many times as large an attribute is."""
+    return statistics.median(getattr(a, name) / getattr(b, name) for a, b in zip(ones, others, strict=True))
+
+
+def table(rates: dict[Case, list[Rate]], names: list[str], side: int) -> Iterator[str]:
+    """Yield the table of one size of clips; others' CPU time over vidprep's stands beside the target."""
+    columns = ["clips / s", "on 2 cores", "scaling", "CPU ms / clip", "over RGB's", "over RGB + residual's"]
+    yield f"| {NUM_FRAMES}x{side}x{side} | {' | '.join(columns)} |\n|---|--:|--:|--:|--:|--:|--:|"
+    for name in names:
+        one, two = (rates[name, side, num_cores] for num_cores in CORES)
+        numbers = [f"{median(each, 'clips_per_second'):.0f}" for each in (one, two)]
+        numbers += [f"{ratio('clips_per_second', two, one):.2f}", f"{1e3 * median(one, 'cpu_seconds'):.1f}"]
+        for ours in (RGB, BOTH):
+            target = TARGETS[ours].get(name)
+            slower = f"{ratio('cpu_seconds', one, rates[ours, side, 1]):.2f}"
+            numbers.append(f"{slower} ({target})" if target else slower)
+        yield f"| {' | '.join([name, *numbers])} |"
+
+
+def memory(start: Start) -> Iterator[tuple[int, int]]:
+    """Yield the bytes of memory that are a worker's own, and after how many clips."""
+    batches = start(SIDES[0], 1)
+    (worker,) = multiprocessing.active_children()
+    num_clips = 0
+    for goal in MEMORY_AFTER:
+        while num_clips < goal:
+            next(batches)
+            num_clips += BATCH_SIZE
+        status = Path(f"/proc/{worker.pid}/status").read_text()
+        yield 1024 * int(status.partition("RssAnon:")[2].split()[0]), goal
+
+
+def report(works: dict[str, Start], absent: list[str], num_videos: int) -> Iterator[str]:
     """Yield the tables."""
-    num_stream = sum(len(data) for source in sources for data in source.entries.values())
-    share = num_stream / sum(len(data) for source in sources for data in source.jpegs)
-    rgb, both = "vidprep bitstream, RGB", "vidprep bitstream, RGB + accumulated residual"
-    clips = draw_clips(sources)
-    found, absent = others(clips[0])
-    readers = {
-        rgb: read_rgb,
-        "the same, a new sample for each clip": read_stream("rgb"),
-        both: read_stream("rgb", "residual"),
-        JPEG: read_jpegs,
-        **found,
-    }
-    readers["webdataset, whole decoded samples"] = webdataset_reader(sources, folder)
-    costs = measure({**readers, **steps()}, clips)
-    targets = {JPEG: 1.5, "decord, RGB": 2.0, "torchcodec, RGB": 2.0, "webdataset, whole decoded samples": 5.0}
-    num_frames = sum(len(source.jpegs) for source in sources)
-    yield f"{len(sources)} videos, {num_frames} frames. The stream takes {share:.2f} of the bytes of RGB as JPEG 95"
-    yield f"4:2:0 alone (target: at most {MAX_BYTES})."
-    yield ""
-    yield f"| clips of {NUM_FRAMES} frames, {SIDE}x{SIDE} | clips/CPU-s | vidprep RGB is faster by | target |"
-    yield "|---|---|---|---|"
-    for name in readers:
-        times = f"{ratio(costs, name, rgb):.2f}" if name != rgb else "1"
-        target = targets.get(name, "")
-        yield f"| {name} | {1 / statistics.median(costs[name]):.0f} | {times} | {target} |"
+    rates = measure(works)
+    yield f"Random clips of {num_videos} videos, batches of {BATCH_SIZE}, one worker on one core and two on two;"
+    yield f"medians of {NUM_TURNS} turns. The last columns say how many times the CPU time of vidprep's bitstream"
+    yield f"layout a clip takes, and the target; that of the scaling is {SCALING}."
+    for side in SIDES:
+        yield ""
+        yield from table(rates, list(works), side)
     for name in absent:
-        yield f"| {name} | not installed here | | |"
+        yield f"| {name} | not installed here | | | | | |"
+    after = [f"{num_bytes / 1e6:.0f} MB after {goal}" for num_bytes, goal in memory(works[RGB])]
     yield ""
-    yield f"RGB and residual together are {ratio(costs, JPEG, both):.2f} times as fast as JPEG RGB alone (target: 1)."
-    yield ""
-    yield "| step | ms a clip |"
-    yield "|---|---|"
-    for name in steps():
-        yield f"| {name} | {1e3 * statistics.median(costs[name]):.2f} |"
-
-
-def packing(paths: list[Path]) -> Iterator[str]:
-    """Yield how fast streams are packed as they are, beside reading and hashing the files."""
-    num_bytes = sum(path.stat().st_size for path in paths)
-
-    def pack_all() -> None:
-        for path in paths:
-            with Video(path) as video:
-                pack(video)
-
-    costs = medians({"pack": pack_all, "hash": lambda: [sha256_of(path) for path in paths]})
-    rates = {name: num_bytes / 1e6 / cost.wall_seconds for name, cost in costs.items()}
-    each = 1e3 * costs["pack"].wall_seconds / len(paths)
-    yield ""
-    size = f"{len(paths)} encoded videos, {num_bytes / 1e6:.1f} MB in MP4"
-    yield f"`--codec copy` packs the {size}, with {rates['pack']:.0f} MB/s ({each:.1f} ms a video);"
-    yield f"reading and hashing the files, which extraction does too, goes with {rates['hash']:.0f} MB/s."
+    yield f"A worker's own memory: {', '.join(after)} clips."
 
 
 def main() -> None:
     """Print the tables, and write them into the README if that is wanted."""
     chosen = arguments(__doc__).parse_args()
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        _, paths = find_videos(chosen.source, folder)
-        paths = paths[:: -(-len(paths) // MAX_VIDEOS)]
-        (folder / "mp4").mkdir()
-        sources = [source for path in paths if (source := encode(path, folder / "mp4")) is not None]
-        lines = chain(report(sources, folder), packing([source.mp4 for source in sources]))
-        publish(lines, "loader.py", chosen.readme)
+        source, paths = find_videos(chosen.source, folder)
+        paths = [path for path in paths if is_long(path)]
+        bitstream, decoded, videos = prepare(source, paths[:: -(-len(paths) // MAX_VIDEOS)], folder)
+        works, absent = split(loaders(bitstream, decoded, videos))
+        publish(chain(report(works, absent, len(videos)), clips.report(videos)), "loader.py", chosen.readme)
 
 
 if __name__ == "__main__":

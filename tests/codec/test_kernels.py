@@ -151,13 +151,20 @@ class TestAccumulation:
         assert np.array_equal(out, accumulated_motion(source_maps(letters, blocks, *size)))
 
     @EXAMPLES
-    @given(block_lists, block_lists, block_lists, pictures_sizes, st.booleans())
+    @given(block_lists, block_lists, block_lists, pictures_sizes, st.tuples(st.booleans(), st.booleans()))
     def test_the_picture_moves_along(
-        self, kernels: str, first: Blocks, second: Blocks, between: Blocks, size: tuple[int, int], same_gop: bool
+        self,
+        kernels: str,
+        first: Blocks,
+        second: Blocks,
+        between: Blocks,
+        size: tuple[int, int],
+        how: tuple[bool, bool],
     ) -> None:
         height, width = size
+        same_gop, with_field = how
         intra = texture(height, width)
-        past, future, frame = (Track(height, width, with_picture=True) for _ in range(3))
+        past, future, frame = (Track(height, width, with_field=with_field, with_picture=True) for _ in range(3))
         past.picture[...] = intra.reshape(height, -1)
         maps = [trace_frame(first, identity(height, width), None)]
         past.follow(first)
@@ -167,7 +174,8 @@ class TestAccumulation:
         frame.follow_both(between, past, future if same_gop else None)
         maps.append(trace_frame(between, maps[0], maps[1] if same_gop else None))
         for track, source in zip((past, future, frame), maps, strict=True):
-            assert np.array_equal(track.motion(), identity(height, width) - source)
+            if with_field:
+                assert np.array_equal(track.motion(), identity(height, width) - source)
             warped = intra[source[..., 1], source[..., 0]]
             assert np.array_equal(track.picture.reshape(intra.shape), warped)
 
@@ -212,6 +220,12 @@ class TestAccumulation:
         gop = [block_rows([]), blocks, blocks]
         accumulate_vectors(gop, "IPP", out)
         assert np.array_equal(out, accumulated_motion(source_maps("IPP", gop, 16, 16)))
+        track = Track(16, 16, with_field=False, with_picture=True)
+        track.picture[...] = texture(16, 16).reshape(16, -1)
+        track.follow(blocks)
+        track.follow(blocks)
+        source = source_maps("IPP", gop, 16, 16)[2]
+        assert np.array_equal(track.picture.reshape(16, 16, 3), texture(16, 16)[source[..., 1], source[..., 0]])
 
     @EXAMPLES
     @given(block_lists, block_lists, pictures_sizes)

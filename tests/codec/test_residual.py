@@ -42,6 +42,15 @@ class TestIdentities:
         assert num_moved > 1000
         assert num_changed > 1000
 
+    def test_the_picture_alone_may_be_followed(self, path: Path) -> None:
+        both = Video(path).frames(track="residual")
+        for frame, expected in zip(Video(path).frames(track="picture"), both, strict=True):
+            assert np.array_equal(frame.accumulated_residual(), expected.accumulated_residual()), frame
+            assert np.array_equal(frame.accumulated_residual_magnitude(), expected.accumulated_residual_magnitude())
+            for copy in (True, False):
+                with pytest.raises(UnsupportedError, match=r'track="picture" carries no displacements.*track="motion"'):
+                    frame.accumulated_motion(copy=copy)
+
     def test_equals_the_oracle(self, path: Path) -> None:
         decoded = decode_exactly(path)
         letters = [frame.picture_type for frame in decoded]

@@ -58,6 +58,13 @@ def _next_run(blocks: Any, source: int, start: int) -> tuple[int, int]:
     return begin, end
 
 
+@inlined
+def _sizes(field: Array, picture: Array) -> tuple[int, int, Any, Any]:
+    """Return height and width in pixels, and of each pixel the pairs and bytes that move: none of what has no rows."""
+    one, three = np.uint64(1 if field.shape[0] > 0 else 0), np.uint64(3 if picture.shape[0] > 0 else 0)
+    return max(field.shape[0], picture.shape[0]), field.shape[1], one, three
+
+
 @kernel
 def fill_motion(blocks: Array, source: int, field: Array) -> None:
     """Write each block's whole-pixel vector into ``field`` (H, W), int32 seen as int16 x, int16 y, zeroed before."""
@@ -83,11 +90,11 @@ def gather_blocks(
 ) -> int:
     """Compose each moved block of direction ``source`` with ``reference``, row behind row: ``v + reference[p - v]``.
 
-    The pictures (H, 3 * W), uint8, are gathered along; pictures of zero rows are left alone. Returns the number of
-    pixels; what doesn't fit into ``moved`` is left out.
+    The pictures (H, 3 * W), uint8, are gathered along; a field or pictures of zero rows are left alone. Returns the
+    number of pixels; what doesn't fit into ``moved`` is left out.
     """
-    height, width = reference.shape
-    three = np.uint64(3 if reference_picture.shape[0] > 0 else 0)
+    height, width, one, three = _sizes(reference, reference_picture)
+    capacity = max(moved.shape[0], moved_picture.shape[0] // 3)
     flat, flat_picture = reference.ravel(), reference_picture.ravel()
     num_pixels = 0
     begin, end = _next_run(blocks, source, 0)
@@ -98,11 +105,11 @@ def gather_blocks(
         count = np.uint64(x1 - x0)
         place = np.uint64(num_pixels)
         num_pixels += (y1 - y0) * (x1 - x0)
-        if num_pixels > moved.shape[0]:
+        if num_pixels > capacity:
             continue
         for y in range(y0, y1):
             origin = np.uint64((y - vy) * width + x0 - vx)
-            for k in range(count):
+            for k in range(one * count):
                 pair = flat[origin + k]
                 moved[place + k] = ((pair & ~_X) + step_y) | ((pair + vx) & _X)
             for k in range(three * count):
@@ -116,8 +123,7 @@ def scatter_blocks(
     blocks: Array, source: int, moved: Array, moved_picture: Array, target: Array, target_picture: Array
 ) -> None:
     """Put what ``gather_blocks`` gathered for the same blocks in its place; all other pixels keep their value."""
-    height, width = target.shape
-    three = np.uint64(3 if target_picture.shape[0] > 0 else 0)
+    height, width, one, three = _sizes(target, target_picture)
     flat, flat_picture = target.ravel(), target_picture.ravel()
     place = np.uint64(0)
     begin, end = _next_run(blocks, source, 0)
@@ -127,7 +133,7 @@ def scatter_blocks(
         count = np.uint64(x1 - x0)
         for y in range(y0, y1):
             origin = np.uint64(y * width + x0)
-            for k in range(count):
+            for k in range(one * count):
                 flat[origin + k] = moved[place + k]
             for k in range(three * count):
                 flat_picture[three * origin + k] = moved_picture[three * place + k]
@@ -139,8 +145,7 @@ def restore_blocks(
     blocks: Array, source: int, base: Array, base_picture: Array, target: Array, target_picture: Array
 ) -> None:
     """Copy each block of direction ``source`` from ``base`` to ``target``, as it stands."""
-    height, width = target.shape
-    three = 3 if target_picture.shape[0] > 0 else 0
+    height, width, one, three = _sizes(target, target_picture)
     for i in range(blocks.shape[0]):
         block = blocks[i]
         if block.source != source:
@@ -149,9 +154,9 @@ def restore_blocks(
         top = np.int64(block.dst_y) - block.h // 2
         x0, x1 = max(left, 0), min(left + block.w, width)
         for y in range(max(top, 0), min(top + block.h, height)):
-            for x in range(x0, x1):
+            for x in range(np.int64(one) * x0, np.int64(one) * x1):
                 target[y, x] = base[y, x]
-            for x in range(three * x0, three * x1):
+            for x in range(np.int64(three) * x0, np.int64(three) * x1):
                 target_picture[y, x] = base_picture[y, x]
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vidprep.codec.anchors import check_num_b_frames
 from vidprep.codec.blocks import as_pairs
 from vidprep.codec.frame import Frame
+from vidprep.errors import UnsupportedError
 
 PAST, FUTURE = -1, 1
 AnyFrame = TypeVar("AnyFrame", "Frame", "_Vectors")
@@ -31,13 +32,13 @@ class Track:
     ----------
     height, width : int
         Size of the frame in pixels.
-    with_picture : bool
-        Carry the I-picture along, as residuals need it.
+    with_field, with_picture : bool
+        Carry displacements, and the I-picture, as residuals need it; what is not carried has no rows.
     """
 
-    def __init__(self, height: int, width: int, *, with_picture: bool) -> None:
-        self.field: NDArray[np.int16] = np.zeros((height, width, 2), np.int16)
-        self.pairs = as_pairs(self.field, height, width)
+    def __init__(self, height: int, width: int, *, with_field: bool = True, with_picture: bool) -> None:
+        self.field: NDArray[np.int16] = np.zeros((height if with_field else 0, width, 2), np.int16)
+        self.pairs = as_pairs(self.field, *self.field.shape[:2])
         self.picture: NDArray[np.uint8] = np.zeros((height if with_picture else 0, 3 * width), np.uint8)
         self._moved: NDArray[np.int32] = np.empty(self.pairs.size, np.int32)
         self._moved_picture: NDArray[np.uint8] = np.empty(self.picture.size, np.uint8)
@@ -74,14 +75,18 @@ class Track:
 
         of_reference = reference.pairs, reference.picture
         num_pixels = _kernels.gather_blocks(blocks, source, *of_reference, self._moved, self._moved_picture)
-        if num_pixels > self._moved.size:  # blocks of no encoder: they overlap
-            self._moved = np.empty(num_pixels, np.int32)
+        if num_pixels > max(self._moved.size, self._moved_picture.size // 3):  # blocks of no encoder: they overlap
+            self._moved = np.empty(num_pixels if self.pairs.size else 0, np.int32)
             self._moved_picture = np.empty(3 * num_pixels if self.picture.size else 0, np.uint8)
             _kernels.gather_blocks(blocks, source, *of_reference, self._moved, self._moved_picture)
         _kernels.scatter_blocks(blocks, source, self._moved, self._moved_picture, self.pairs, self.picture)
 
     def motion(self, out: NDArray[np.int16] | None = None, *, copy: bool = True) -> NDArray[np.int16]:
         """Return the displacements [shape=(H, W, 2), dtype=int16]: x, y, position minus source, pixels."""
+        if not self.pairs.size:
+            raise UnsupportedError(
+                'track="picture" carries no displacements: accumulated motion needs track="motion", or "residual"'
+            )
         if out is not None:
             as_pairs(out, *self.pairs.shape)[...] = self.pairs
             return out
@@ -92,13 +97,15 @@ class Track:
         return view
 
 
-def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[AnyFrame]:
+def track_frames(frames: Iterable[AnyFrame], *, with_field: bool = True, with_picture: bool) -> Iterator[AnyFrame]:
     """Yield the frames in display order, each followed to the I-frame of its GOP.
 
     Parameters
     ----------
     frames : iterable of Frame
         In display order, beginning with an I-frame.
+    with_field : bool
+        Follow displacements, for accumulated motion.
     with_picture : bool
         Warp the I-picture along, for accumulated residuals.
 
@@ -112,6 +119,10 @@ def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[
     DecodeError
         If more B-frames follow each other than any codec allows.
     """
+
+    def new(frame: AnyFrame) -> Track:
+        return Track(frame.height, frame.width, with_field=with_field, with_picture=with_picture)
+
     past = future = between = None
     waiting: list[AnyFrame] = []  # B-frames need the anchor that is displayed after them
     for frame in frames:
@@ -119,24 +130,22 @@ def track_frames(frames: Iterable[AnyFrame], *, with_picture: bool) -> Iterator[
             waiting.append(frame)
             check_num_b_frames(len(waiting), frame.index)
             continue
-        if past is None:
-            past, future, between = (Track(frame.height, frame.width, with_picture=with_picture) for _ in range(3))
-        assert future is not None
-        assert between is not None
-        if frame.picture_type == "I":
-            yield from _between(waiting, between, past, None)
-            past.start(frame)
-        elif waiting:
-            future.copy_from(past)
-            future.follow(frame.vectors)
-            yield from _between(waiting, between, past, future)
+        past = past or new(frame)
+        if waiting:
+            future, between = future or new(frame), between or new(frame)
+            if frame.picture_type != "I":
+                future.copy_from(past)
+                future.follow(frame.vectors)
+            yield from _between(waiting, between, past, None if frame.picture_type == "I" else future)
             past, future = future, past
-        else:
+            waiting.clear()
+        elif frame.picture_type != "I":
             past.follow(frame.vectors)
-        waiting.clear()
+        if frame.picture_type == "I":
+            past.start(frame)
         yield from _lend(frame, past)
-    if past is not None and between is not None:
-        yield from _between(waiting, between, past, None)
+    if past is not None and waiting:
+        yield from _between(waiting, between or new(waiting[0]), past, None)
 
 
 def accumulate_vectors(blocks: Sequence[NDArray[np.void]], picture_types: str, out: NDArray[np.int16]) -> None:

@@ -111,7 +111,9 @@ def accumulated_residual_magnitude(
 
 def _picture_shape(prediction: NDArray[np.uint8]) -> tuple[int, int, int]:
     if prediction.shape[0] == 0:
-        raise UnsupportedError('track="motion" carries no picture: residuals need Video.frames(track="residual")')
+        raise UnsupportedError(
+            'track="motion" carries no picture: residuals need Video.frames(track="picture"), or "residual"'
+        )
     return prediction.shape[0], prediction.shape[1] // 3, 3
 
 

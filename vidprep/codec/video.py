@@ -133,8 +133,8 @@ class Video:
 
         Parameters
         ----------
-        track : {"none", "motion", "residual"}
-            Follow each pixel to its GOP's I-frame, for accumulated motion, or for accumulated residual too.
+        track : {"none", "motion", "picture", "residual"}
+            Follow each pixel to its GOP's I-frame: for accumulated motion, for the accumulated residual, or for both.
         vectors : bool
             Have the decoder export its block vectors.
         macroblocks : bool

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,7 +15,8 @@ from vidprep.errors import UnsupportedError, UsageError
 VECTOR_CODECS = frozenset({"mpeg4", "h264", "mpeg1video", "mpeg2video", "h263", "flv1", "msmpeg4v2", "msmpeg4v3"})
 """Codecs whose decoders export motion vectors."""
 
-Track = Literal["none", "motion", "residual"]
+Track = Literal["none", "motion", "picture", "residual"]
+"""What is followed to the I-frame: nothing, displacements, the I-picture, or both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +57,20 @@ class Wanted:
     def follow(self, frames: Iterator[Frame]) -> Iterator[Frame]:
         """Give each frame its references and its place in the I-frame, as far as they are wanted."""
         frames = link_anchors(frames) if self.coded else frames
-        return frames if self.track == "none" else track_frames(frames, with_picture=self.track == "residual")
+        if self.track == "none":
+            return frames
+        return track_frames(frames, with_field=self.track != "picture", with_picture=self.track != "motion")
+
+
+def union(tracks: Iterable[Track]) -> Track:
+    """Return what follows all that several tracks follow."""
+    parts = {part for track in tracks for part in _PARTS[track]}
+    return next(track for track, own in _PARTS.items() if parts == set(own))
+
+
+_PARTS: dict[Track, tuple[str, ...]] = {
+    "none": (),
+    "motion": ("field",),
+    "picture": ("picture",),
+    "residual": ("field", "picture"),
+}

@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from vidprep.codec.frame import Frame
 from vidprep.codec.video import Video
+from vidprep.codec.wanted import Track
 from vidprep.errors import ShardError, UsageError
 
 MAX_PIXELS = 1 << 25  # of one picture, 8192x4096: a larger size in a json is damage
@@ -73,7 +74,7 @@ class Modality(ABC):
     name: ClassVar[str]
     from_stream: ClassVar[bool] = True
     """Whether it can be rebuilt from the video stream alone."""
-    track: Literal["none", "motion", "residual"] = "none"
+    track: Track = "none"
     """How far frames must be tracked for it."""
     coded: bool = False
     """Whether it needs the codec's own prediction."""

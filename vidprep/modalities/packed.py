@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vidprep.codec.cropping import Crop, Cropper
 from vidprep.codec.frame import Frame
 from vidprep.codec.unpacked import PackedVideo
-from vidprep.codec.wanted import Wanted
+from vidprep.codec.wanted import Wanted, union
 
 MAGNITUDE_SCALE = 4
 _PREFIX = "video."
@@ -58,9 +58,9 @@ _KINDS = {
     "rgb": _Kind(_read_rgb, 3, np.uint8, Wanted(vectors=False)),
     "motion": _Kind(_read_motion, 2, np.int16, Wanted()),
     "accumulated_motion": _Kind(_read_accumulated_motion, 2, np.int16, Wanted("motion")),
-    "residual": _Kind(_read_residual, 3, np.int16, Wanted("residual")),
+    "residual": _Kind(_read_residual, 3, np.int16, Wanted("picture")),
     "coded_residual": _Kind(_read_coded_residual, 1, np.int16, Wanted(vectors=False, coded=True)),
-    "residual_magnitude": _Kind(_read_residual_magnitude, 1, np.float32, Wanted("residual"), MAGNITUDE_SCALE),
+    "residual_magnitude": _Kind(_read_residual_magnitude, 1, np.float32, Wanted("picture"), MAGNITUDE_SCALE),
 }
 
 CLIP_KINDS = tuple(_KINDS)
@@ -115,7 +115,7 @@ def _read_pass(
     video: PackedVideo, indices: Sequence[int], kinds: Sequence[str], cropper: Cropper, size: tuple[int, int]
 ) -> dict[str, NDArray[Any]]:
     each = [_KINDS[kind] for kind in kinds]
-    track = max((kind.wanted.track for kind in each), key=("none", "motion", "residual").index)
+    track = union(kind.wanted.track for kind in each)
     vectors, coded = any(kind.wanted.vectors for kind in each), any(kind.wanted.coded for kind in each)
     arrays: list[NDArray[Any]] = []
     for i, frame in enumerate(video.frames_at(indices, track=track, vectors=vectors, coded=coded)):

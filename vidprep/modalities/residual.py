@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vidprep.codec.frame import Frame
+from vidprep.codec.wanted import Track
 from vidprep.modalities import images
 from vidprep.modalities.base import Entry, Modality, Settings, is_stored, numbered, stored_shape
 from vidprep.modalities.packed import MAGNITUDE_SCALE, is_packed, read_packed
@@ -76,7 +77,7 @@ class Form:
     """One form of residual: what clips call it, what it needs of a frame, how it is stored and read back."""
 
     kind: str
-    track: Literal["none", "motion", "residual"]
+    track: Track
     coded: bool
     extract: Callable[..., Stored]
     restore: Callable[[NDArray[Any]], NDArray[Any]]
@@ -85,11 +86,11 @@ class Form:
 
 
 FORMS = {
-    "accumulated": Form("residual", "residual", False, extract, restore, {"offset": OFFSET}),
+    "accumulated": Form("residual", "picture", False, extract, restore, {"offset": OFFSET}),
     "coded": Form("coded_residual", "none", True, extract_coded, restore, {"offset": OFFSET}),
     "magnitude": Form(
         "residual_magnitude",
-        "residual",
+        "picture",
         False,
         extract_magnitude,
         restore_magnitude,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -82,8 +81,3 @@ def _shared(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     num_bytes = math.prod(shape) * dtype.itemsize
     storage = torch.UntypedStorage._new_shared(num_bytes)  # type: ignore[no-untyped-call]  # as torch's collate does
     return torch.empty(0, dtype=dtype).set_(storage, 0, shape)  # type: ignore[call-overload,no-any-return]
-
-
-def silence(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Return the log spectrogram of nothing."""
-    return np.zeros(shape, np.float32)

@@ -174,8 +174,9 @@ def table(rates: dict[Case, list[Rate]], names: list[str], side: int) -> Iterato
 def memory(start: Start) -> Iterator[tuple[int, int]]:
     """Yield the bytes of memory that are a worker's own, and after how many clips."""
     batches = start(SIDES[0], 1)
+    next(batches)  # starts the worker
     (worker,) = multiprocessing.active_children()
-    num_clips = 0
+    num_clips = BATCH_SIZE
     for goal in MEMORY_AFTER:
         while num_clips < goal:
             next(batches)
@@ -195,7 +196,7 @@ def report(works: dict[str, Start], absent: list[str], num_videos: int) -> Itera
         yield from table(rates, list(works), side)
     for name in absent:
         yield f"| {name} | not installed here | | | | | |"
-    after = [f"{num_bytes / 1e6:.0f} MB after {goal}" for num_bytes, goal in memory(works[RGB])]
+    after = [f"{num_bytes / 1e6:.1f} MB after {goal}" for num_bytes, goal in memory(works[RGB])]
     yield ""
     yield f"A worker's own memory: {', '.join(after)} clips."
 

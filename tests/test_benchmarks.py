@@ -12,7 +12,8 @@ from reference import moving_texture
 from vidprep.codec.video import Video
 from vidprep.codec.writer import write_video
 from vidprep.dataset.arrays import to_tensor
-from vidprep.dataset.views import ShortSide, View
+from vidprep.dataset.steps import ShortSide
+from vidprep.dataset.views import View
 
 FOLDER = Path(__file__).resolve().parent / "benchmarks"
 

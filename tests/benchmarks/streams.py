@@ -85,26 +85,27 @@ def remux(data: bytes, path: Path) -> None:
     subprocess.run([*command, "-c", "copy", str(path)], input=data, check=True)
 
 
-@dataclass(frozen=True, slots=True)
-class ManyClips(RandomClip):
-    """Random clips, many of each video in an epoch."""
-
-    num_clips: int = 1 << 14  # type: ignore[misc]
-
-
 class Mixed(ShardDataset):
-    """Random clips of random videos without end, where an epoch of few videos would soon be over."""
+    """Random clips of random videos in one long epoch: one of few videos would soon be over."""
 
-    def items(self) -> NDArray[np.int64]:
-        """Return as many items as the other loaders have."""
-        rng = np.random.default_rng(self.seed)
-        return np.stack([rng.integers(n, size=NUM_ITEMS) for n in (self.num_samples, self.num_views)], axis=1)
+    @property
+    def num_items(self) -> int:
+        """As many items as the other loaders have."""
+        return NUM_ITEMS
+
+    def share(self, epoch: int) -> NDArray[np.int64]:
+        """Return random videos."""
+        return np.random.default_rng(self.seed).integers(self.num_samples, size=NUM_ITEMS)
+
+    def read(self, sample: int, view: int, rng: np.random.Generator) -> Any:
+        """Read another clip each time that a video comes."""
+        return super().read(sample, view, np.random.default_rng())
 
 
 def vidprep(root: Path, modalities: tuple[str, ...], side: int, num_workers: int) -> Batches:
     """Read shards with vidprep."""
     transform = (ShortSide(SHORT_SIDES[side]), RandomCrop(side))
-    dataset = Mixed(root, modalities=modalities, clips=ManyClips(NUM_FRAMES), transform=transform)
+    dataset = Mixed(root, modalities=modalities, clips=RandomClip(NUM_FRAMES), transform=transform)
     return iter(dataset.loader(BATCH_SIZE, num_workers))
 
 

@@ -17,7 +17,8 @@ def to_tensor(kind: str, array: NDArray[Any], view: View, *, resizes: bool) -> t
     """Bring an array of a view's part to its size; a tensor whose channels come first, stored with them last.
 
     Pictures are resized bilinearly and antialiased (the filter grows with the reduction): bytes are within a level of
-    Pillow's, and other integers are rounded. Vectors are averaged likewise, and grow and shrink with the picture, by
+    Pillow's, and residuals, whose positive and negative parts are resized as bytes, within two of a resize in floating
+    point. Vectors are averaged likewise, and grow and shrink with the picture, by
     the ratio of the view's size to the part's; in a flip their x changes its sign.
 
     Parameters
@@ -53,12 +54,14 @@ def to_tensor(kind: str, array: NDArray[Any], view: View, *, resizes: bool) -> t
 
 
 def _resize(clip: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Scale pictures bilinearly, antialiased; numbers of another type than uint8 and float32 are rounded back."""
-    exact = clip if clip.dtype in (torch.uint8, torch.float32) else clip.to(torch.float32)
-    planes = torch.nn.functional.interpolate(
-        exact.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False, antialias=True
+    """Scale pictures bilinearly, antialiased; differences of bytes as their two halves, in half the time of floats."""
+    if clip.dtype == torch.int16:  # -255 to 255
+        above, below = clip.clamp(0, 255), clip.clamp(-255, 0).neg_()
+        above, below = (_resize(half.to(torch.uint8), height, width) for half in (above, below))
+        return above.to(torch.int16) - below
+    return torch.nn.functional.interpolate(
+        clip.permute(0, 3, 1, 2), (height, width), mode="bilinear", align_corners=False, antialias=True
     ).permute(0, 2, 3, 1)
-    return planes if exact.dtype == clip.dtype else planes.round().to(clip.dtype)
 
 
 def stack(tensors: list[torch.Tensor]) -> torch.Tensor:

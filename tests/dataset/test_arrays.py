@@ -141,20 +141,23 @@ def test_all_arrays_show_the_same_place(plan: Plan) -> None:
     assume(view.width * view.height < 200_000)
     x, y = np.meshgrid(np.arange(plan.width), np.arange(plan.height))
     ramps = np.stack([x, y], -1)[np.newaxis]
-    rgb, residual, motion = np.uint8(2 * np.pad(ramps, [(0, 0)] * 3 + [(0, 1)])), np.int16(60 * ramps), np.int16(ramps)
+    steep = 510 // max(plan.width, plan.height)  # levels of a residual a pixel: from -255 to 255
+    rgb, residual = np.uint8(2 * np.pad(ramps, [(0, 0)] * 3 + [(0, 1)])), np.int16(steep * ramps - 255)
+    motion = np.int16(ramps)
     part_width, part_height = view.crop[2:]
     growth = np.array([view.width / part_width, view.height / part_height])
     sign = np.array([-1 if view.is_flipped else 1, 1])
     shown = {
         "rgb": channels_last(to_tensor("rgb", cut(rgb, view), view, resizes=True))[0, ..., :2] / 2,
-        "residual": channels_last(to_tensor("residual", cut(residual, view), view, resizes=True))[0] / 60,
+        "residual": channels_last(to_tensor("residual", cut(residual, view), view, resizes=True))[0] / steep
+        + 255 / steep,
         "motion": channels_last(to_tensor("motion", cut(motion, view), view, resizes=True))[0] / growth * sign,
     }
     for axis, (at, part, first) in enumerate(zip(centres(view), (part_width, part_height), view.crop[:2], strict=True)):
         reach = max(1 / growth[axis], 1)
         is_inside = (at - reach >= first - 1e-6) & (at + reach <= first + part - 1 + 1e-6)
         exact = 0.01 + 0.1 * (growth[axis] < 1)
-        bounds = {"rgb": 0.5 + exact, "residual": exact, "motion": exact}  # bytes: a level is half a pixel
+        bounds = {"rgb": 0.5 + exact, "residual": 2 / steep + exact, "motion": exact}  # a level, and two
         for kind, array in shown.items():
             off = abs(np.moveaxis(array[..., axis], 1 - axis, -1) - at).max(axis=0)
             assert (off <= np.where(is_inside, bounds[kind], reach + bounds[kind])).all(), kind

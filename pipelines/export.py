@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,11 @@ from typing import Any
 from vidprep.engines import ENGINES
 from vidprep.errors import FeatureError, ShardError, UsageError
 from vidprep.features import SIGNATURE, FeatureStore, FeatureWriter, differences
+from vidprep.modalities.stored import check_stored
 from vidprep.pipelines.export_options import Options, Summary
 from vidprep.pipelines.export_part import Job, Part, export_part, source_of
 from vidprep.shards.access import ShardFolder
 from vidprep.shards.files import DISK_FULL, locked_folder, read_json, whole_file, write_json
-from vidprep.shards.index import INDEX_NAME
 
 __all__ = ["Options", "Summary", "export"]
 
@@ -59,13 +59,15 @@ def export(root: Path, to: Path, options: Options, *, on_progress: Progress = _s
         can't be read is no error; it stands in the summary.
     """
     folder = _finished_shards(root)
+    check_stored(options.modalities or ("rgb",), folder.index.recipe)
     if to.is_dir():
         raise UsageError(f"to={to}: is a folder; give the name of a file, such as features.h5")
     recipe = {"shards": folder.index.identity, "export": _describe(options), "tools": _tools(options)}
     parts = to.with_name(f"{to.name}.parts")
-    with locked_folder(parts, "vidprep export", "to", to):
+    _refuse_foreign(to)
+    with locked_folder(parts, "vidprep export", "to", to), _removed_if_empty(parts):
         if options.overwrite:
-            _remove_store(to)
+            to.unlink(missing_ok=True)
             _remove(parts)
         if to.exists():
             store = FeatureStore(to)
@@ -81,8 +83,16 @@ def export(root: Path, to: Path, options: Options, *, on_progress: Progress = _s
                 raise
         if summary.is_written:
             _remove(parts)
-            parts.rmdir()
     return summary
+
+
+@contextmanager
+def _removed_if_empty(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def _disk_full(to: Path, reason: str) -> ShardError:
@@ -91,7 +101,7 @@ def _disk_full(to: Path, reason: str) -> ShardError:
 
 def _finished_shards(root: Path) -> ShardFolder:
     folder = ShardFolder(root)
-    if not read_json(root / INDEX_NAME).get("complete"):
+    if not folder.index.is_complete:
         raise ShardError(f"{root}: its extraction is not finished; run the same vidprep extract command again first")
     return folder
 
@@ -132,13 +142,12 @@ def _begin(parts: Path, to: Path, recipe: dict[str, Any]) -> None:
         write_json(noted, recipe)
 
 
-def _remove_store(to: Path) -> None:
-    """Remove a store, or what is left of one; UsageError if the file is something else."""
+def _refuse_foreign(to: Path) -> None:
+    """Refuse to take a file for a store, or to remove it, that is something else."""
     if to.exists():
         with to.open("rb") as file:
             if file.read(len(SIGNATURE)) != SIGNATURE:
                 raise UsageError(f"to={to}: is no HDF5 file, so vidprep did not write it; choose another name (--to)")
-        to.unlink()
 
 
 def _remove(parts: Path) -> None:

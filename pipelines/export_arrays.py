@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -15,10 +14,10 @@ from vidprep.modalities.clip import read_clip
 from vidprep.modalities.packed import CLIP_KINDS
 from vidprep.modalities.pyramid import decode_level
 from vidprep.modalities.spectrogram import Spectrogram
+from vidprep.modalities.stored import level_of
 
 Arrays = dict[str, NDArray[Any]]
 _DTYPES = {"rgb": "uint8", "residual_magnitude": "float32"}  # of what clips hold; the others are int16
-_LEVEL = re.compile(r"rgb([1-9][0-9]{0,3})")
 _SPECTROGRAM = "spectrogram"
 
 
@@ -40,7 +39,7 @@ def check_names(names: Sequence[str]) -> None:
     """Refuse what can't be exported."""
     known = [*CLIP_KINDS, _SPECTROGRAM]
     for name in names:
-        if name not in known and not _LEVEL.fullmatch(name):
+        if name not in known and level_of(name) is None:
             raise UsageError(f"modality={name}: must be one of {', '.join(known)}, or a level such as rgb112")
 
 
@@ -55,7 +54,7 @@ class Modalities:
 
     def __init__(self, names: Sequence[str]) -> None:
         self._clip_names = [name for name in names if name in CLIP_KINDS]
-        self._levels = {name: int(found[1]) for name in names if (found := _LEVEL.fullmatch(name))}
+        self._levels = {name: level for name in names if (level := level_of(name))}
         self._with_sound = _SPECTROGRAM in names
         self._names = names
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from vidprep.dataset.arrays import to_tensor
-from vidprep.dataset.steps import ShortSide
-from vidprep.dataset.views import View
+from vidprep.dataset.steps import CenterCrop, ShortSide
+from vidprep.dataset.views import View, plan_view
 from vidprep.errors import FeatureError, UsageError
 from vidprep.features import ArrayKind
 from vidprep.modalities.clip import read_clip
@@ -109,8 +109,7 @@ class BackboneOutputs:
 
 def centre_view(width: int, height: int, short_side: int, size: int) -> View:
     """Return the centre crop of pictures of some width and height whose short side is brought to a size, in pixels."""
-    view = ShortSide(short_side)(View.whole(width, height), 0, np.random.default_rng(0))
-    return view.cropped((view.width - size) // 2, (view.height - size) // 2, size, size)
+    return plan_view((ShortSide(short_side), CenterCrop(size)), width, height, 0, np.random.default_rng(0))
 
 
 def weights_sha256(network: torch.nn.Module) -> str:

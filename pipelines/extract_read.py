@@ -57,8 +57,16 @@ def read_frames(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tu
         if last is not None and frame.index >= last and frame.picture_type != "B":
             break  # a stored B-frame builds on the anchor displayed after it
     if not timeline.stored:
-        raise DecodeError("num_frames=0: no frame lies in the wanted time; check start and end")
+        raise _no_frame(span)
     return modalities, timeline
+
+
+def _no_frame(span: Span) -> DecodeError:
+    start, end = ("none" if time is None else f"{time:g}" for time in (span.start_seconds, span.end_seconds))
+    return DecodeError(
+        f"num_frames=0: no frame lies in the wanted time, start={start} to end={end} seconds; check start and end, and"
+        " that the video is whole"
+    )
 
 
 def _check_duration(timeline: Timeline) -> None:
@@ -82,7 +90,7 @@ def pack_stream(job: Job, stream: Video, span: Span, sample: SampleWriter) -> tu
     first = stream.metadata.start_seconds
     inside = [i for i, time in enumerate(packed.pts_seconds) if _inside(time - first, span)]
     if not inside:
-        raise DecodeError("num_frames=0: no frame lies in the wanted time; check start and end")
+        raise _no_frame(span)
     chosen = job.selection.indices([packed.pts_seconds[i] for i in inside])
     timeline = Timeline(
         picture_types=list(packed.picture_types),
@@ -129,7 +137,7 @@ def _wanted(selection: Selection, stream: Video, span: Span) -> set[int] | None:
     frames = stream.frames(vectors=False, start_seconds=span.start_seconds, end_seconds=span.end_seconds)
     inside = [(frame.index, frame.pts_seconds) for frame in frames if _inside(frame.pts_seconds - first, span)]
     if not inside:
-        raise DecodeError("num_frames=0: no frame lies in the wanted time; check start and end")
+        raise _no_frame(span)
     chosen = selection.indices([time for _, time in inside])
     return {inside[i][0] for i in chosen}
 

@@ -483,7 +483,8 @@ class TestManifest:
     def test_check_lists_the_first_twenty(self, clips: Path) -> None:
         text = run("manifest", "check", "ucf101", clips, status=1).stdout
         assert text.count("\nmissing: ") == 21
-        assert "missing: ... and 13300 more\nextra: a/silent.avi\nextra: b/sound.avi\n" in text
+        assert "missing: ... and 13300 more (--all)\nextra: a/silent.avi\nextra: b/sound.avi\n" in text
+        assert run("manifest", "check", "ucf101", clips, "--all", status=1).stdout.count("\nmissing: ") == 13320
 
 
 class TestDemoData:

@@ -291,9 +291,19 @@ def test_a_subset_may_lie_in_the_folder_of_the_whole(kinetics: Path, tmp_path: P
     assert report.missing == ("_BBBBBBBBB-_000002_000012",)
     assert len(report.extra) == 3
     text = run("manifest", "check", "kinetics-static32", kinetics, "--annotations", lists).stdout
-    assert "\nthis dataset is a choice of kinetics400: extra videos are no fault\n" in text
+    assert "\nextra videos are no fault of this dataset: it is a choice of kinetics400\n" in text
     none = make_tree(tmp_path / "none", "val/DDDDDDDDDDD.mp4")
     assert not check(load_standard("kinetics-static32"), none, lists).ok
+
+
+def test_one_list_of_kinetics_is_enough_and_one_that_lists_nothing_is_not(kinetics: Path, tmp_path: Path) -> None:
+    lists = tmp_path / "val-alone"
+    lists.mkdir()
+    (lists / "val.csv").write_text(VAL)
+    assert {row.splits for row in find_rows(kinetics, "kinetics400", lists).rows} == {("val",)}
+    (lists / "val.csv").write_text(VAL.splitlines()[0] + "\n")
+    with pytest.raises(ManifestError, match=r"annotations of kinetics400: .*\(val\) list no video; give one that does"):
+        find_rows(kinetics, "kinetics400", lists)
 
 
 def test_kinetics_is_not_recognised_unasked(kinetics: Path) -> None:

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vidprep.dataset.epochs import UNEVEN, Uneven, epoch_order, num_batches, places, rank_share, share_size
+from vidprep.dataset.epochs import (
+    UNEVEN,
+    Uneven,
+    epoch_order,
+    num_batches,
+    places,
+    random_numbers,
+    rank_share,
+    share_size,
+)
 
 counts = st.integers(1, 40)
 
@@ -95,3 +104,12 @@ class TestBatches:
     def test_counts(self, num_items: int, whole: int, all_of_them: int) -> None:
         assert num_batches(num_items, 4, drop_last=True) == whole
         assert num_batches(num_items, 4, drop_last=False) == all_of_them
+
+
+def test_no_two_places_share_random_numbers() -> None:
+    """NumPy alone takes (1, 2) and (1, 2, 0) for one seed."""
+    places = [("order", 0, 1), ("item", 0, 1, 0, 0), ("item", 1, 0, 0, 0), ("item", 0, 1, 1, 0), ("item", 0, 1, 0, 1)]
+    places += [("replacement", 0, 1, 0), ("replacement", 1, 0, 0), ("order", 1, 0), ("order", 0, 0)]
+    drawn = [tuple(random_numbers(*place).integers(1 << 30, size=4)) for place in places]
+    assert len(set(drawn)) == len(places)
+    assert tuple(random_numbers(*places[0]).integers(1 << 30, size=4)) == drawn[0]

@@ -30,6 +30,7 @@ from small_shards import (
 )
 
 from vidprep.dataset import Flip, RandomCrop, ShardDataset, ShortSide, Windows
+from vidprep.dataset.arrays import to_tensor
 from vidprep.dataset.items import ItemReader
 from vidprep.dataset.kinds import KINDS, Part, check_kinds
 from vidprep.dataset.labels import LabelReader
@@ -221,7 +222,7 @@ class TestSmallScales:
         np.testing.assert_array_equal(array(item["rgb"]), stored(folders[1], SOUND, "rgb")["rgb"][:, 5:29, 9:49])
 
     @pytest.mark.parametrize("layout", [0, 1])
-    def test_levels_have_their_share_of_the_view(self, folders: tuple[Path, Path], layout: int) -> None:
+    def test_levels_show_the_view_with_their_short_side(self, folders: tuple[Path, Path], layout: int) -> None:
         entries = sample_of(folders[layout], SOUND)
         level = decode_level(entries, LEVEL, json.loads(entries["json"]))
         assert level is not None
@@ -230,10 +231,13 @@ class TestSmallScales:
         def seen(*steps: Step) -> Any:
             return array(read_item(folders[layout], SOUND, f"rgb{LEVEL}", steps=steps)[f"rgb{LEVEL}"])
 
-        np.testing.assert_array_equal(seen(Cut((17, 17, 51, 34))), whole[:, 8:24, 8:32])
-        np.testing.assert_array_equal(seen(Cut((17, 17, 51, 34), is_flipped=True)), whole[:, 8:24, 31:7:-1])
-        assert seen(Cut((17, 17, 51, 34), size=(34, 17))).shape == (4, 8, 16, 3)
-        assert seen(ShortSide(34), RandomCrop(17), Flip()).shape == (4, 8, 8, 3)
+        np.testing.assert_array_equal(seen(), whole)
+        np.testing.assert_array_equal(seen(Cut((17, 17, 51, 34), size=(24, 16))), whole[:, 8:24, 8:32])
+        np.testing.assert_array_equal(seen(Cut((17, 17, 51, 34), True, (24, 16))), whole[:, 8:24, 31:7:-1])
+        larger = to_tensor("rgb", whole[:, 8:24, 8:32].copy(), View(0, 0, 24, 16, 36, 24), resizes=True)
+        np.testing.assert_array_equal(seen(Cut((17, 17, 51, 34))), array(larger))  # 51x34 with its short side at 24
+        assert seen(Cut((17, 17, 51, 34), size=(34, 17))).shape == (4, 17, 34, 3)  # never larger than the view
+        assert seen(ShortSide(34), RandomCrop(30), Flip()).shape == (4, 24, 24, 3)
 
     @given(data=st.data(), scale=st.fractions(Fraction(1, 8), 1, max_denominator=99))
     def test_a_cut_lies_where_the_box_does(self, data: st.DataObject, scale: Fraction) -> None:
@@ -245,7 +249,8 @@ class TestSmallScales:
         columns, rows = (max(whole(side * scale), 1) for side in (width, height))
         ramp = np.stack(np.meshgrid(np.arange(columns), np.arange(rows)), axis=-1)[np.newaxis].astype(np.float32)
         part = Part({}, {}, [0], View.whole(width, height).cropped(*box), False, Fixed(), LabelReader(0), Windows())
-        cut = array(part.small("ramp", ramp, scale, whole))[0]
+        size = max(whole(box[2] * scale), 1), max(whole(box[3] * scale), 1)
+        cut = array(part.small("ramp", ramp, scale, whole, size))[0]
         assert cut.shape == (max(whole(box[3] * scale), 1), max(whole(box[2] * scale), 1), 2)
         for axis, (start, total) in enumerate(((box[0], columns), (box[1], rows))):
             first, last = int(cut[..., axis].min()), int(cut[..., axis].max())

@@ -302,7 +302,11 @@ class TestStages:
 
     def test_a_batch_that_they_empty_is_refused_where_ranks_keep_step(self) -> None:
         with pytest.raises(UsageError, match="uneven=pad: the stages left no item of a batch"):
-            list(Numbers(10, shuffle=False).select(not_seven).loader(1))
+            list(Numbers(10, shuffle=False, ranks=(1, 2)).select(not_seven).loader(1))
+
+    def test_a_rank_alone_has_nobody_to_keep_step_with(self) -> None:
+        loader = Numbers(10, shuffle=False, ranks=(0, 1)).select(not_seven).loader(1)
+        assert flat(loader) == list("012345689")
 
     def test_and_left_out_elsewhere(self) -> None:
         loader = Numbers(10, shuffle=False, uneven="keep").select(not_seven).loader(1)
@@ -388,7 +392,7 @@ class TestSkipping:
     def test_where_all_are_broken_it_is_an_error(self, uneven: Uneven) -> None:
         dataset = Numbers(3, broken=(0, 1, 2), uneven=uneven, on_error="skip")
         for loader in (dataset.loader(2), DataLoader(dataset, batch_size=2)):
-            with warnings.catch_warnings(), pytest.raises(ShardError, match="none of 100 other samples can be read"):
+            with warnings.catch_warnings(), pytest.raises(ShardError, match="none of 2 other samples can be read"):
                 warnings.simplefilter("ignore")
                 list(loader)
 

@@ -68,6 +68,15 @@ class TestWhoAmI:
         monkeypatch.setenv("RANK", "0")
         assert pickle.loads(pickled).ranks == (0, 2)  # another process may be another rank
 
+    def test_forked_workers_of_any_loader_hear_it_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        seen = []
+        for rank in ("0", "1"):
+            monkeypatch.setenv("RANK", rank)
+            dataset = Numbers(10, ranks=None, shuffle=False, uneven="keep")
+            seen += flat(DataLoader(dataset, batch_size=2, num_workers=2, multiprocessing_context="fork"))
+        assert sorted(seen) == sorted(map(str, range(10)))
+
     def test_the_group_says_it_and_copies_made_before_listen(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 
 from dataset import resumed
 from dataset.tiny import flat, same
-from vidprep.dataset import Flip, RandomClip, RandomCrop, Segments, ShardDataset, ShortSide, View
+from vidprep.dataset import Flip, RandomClip, RandomCrop, Segments, ShardDataset, ShortSide, ThreeCrops, View
 from vidprep.errors import ShardError, UsageError
 from vidprep.modalities.clip import read_clip
 from vidprep.shards.index import load_index, load_statuses
@@ -84,6 +84,38 @@ class TestReading:
             dataset = ShardDataset(made, split, clips=CLIPS)
             assert [item["key"] for item in dataset] == keys_of(made, split)
             assert dataset.num_samples == count
+
+    def test_views_of_a_clip_are_of_one_clip(self, made: Path) -> None:
+        steps = (ShortSide((48, 64)), ThreeCrops(40))
+        dataset = ShardDataset(made, None, ("frames", "seen"), clips=RandomClip(4), transform=steps, shuffle=True)
+        items = list(dataset)
+        starts = set()
+        for views in (items[i : i + 3] for i in range(0, len(items), 3)):
+            assert [item["view"] for item in views] == [0, 1, 2]
+            assert len({(item["sample"], tuple(item["frames"].tolist())) for item in views}) == 1
+            assert len({(item["seen"].box_width, item["seen"].box_height) for item in views}) == 1
+            assert len({(item["seen"].x, item["seen"].y) for item in views}) == 3
+            starts.add(int(views[0]["frames"][0]))
+        assert len(starts) > 3
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"modalities": "rgb"}, r"modalities='rgb': must be a sequence of names"),
+            ({"modalities": ()}, r"modalities=\(\): must be a sequence of names"),
+            ({"clips": 16}, r"clips=16: must be a rule that chooses frames"),
+            ({"clips": RandomClip}, r"clips=<class .*RandomClip'>: must be a rule"),
+            ({"transform": Flip()}, r"transform=Flip.*: must be a sequence of steps"),
+            ({"transform": (Flip,)}, r"transform=.*: must be a sequence of steps"),
+            ({"transform": (abs,)}, r"must be a sequence of steps.* other functions go into dataset.map"),
+            ({"windows": 2}, r"windows=2: must be Windows"),
+            ({"timeout_seconds": -1}, r"timeout_seconds=-1: must be positive"),
+            ({"seed": 1 << 32}, r"seed=4294967296: must be an integer from 0 on, below"),
+        ],
+    )
+    def test_arguments_that_cannot_be_meant(self, made: Path, options: dict[str, Any], message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            ShardDataset(made, **options)
 
     def test_train_and_test_share_nothing(self, made: Path) -> None:
         train, test = (flat(ShardDataset(made, f"split1/{part}", clips=CLIPS).loader(4)) for part in ("train", "test"))
@@ -209,7 +241,7 @@ class TestBroken:
     def test_all_tars_gone_is_an_error(self, own: Path) -> None:
         for tar in own.glob("*.tar"):
             tar.unlink()
-        with pytest.warns(UserWarning, match="skipped"), pytest.raises(ShardError, match="none of 100 other samples"):
+        with pytest.warns(UserWarning, match="skipped"), pytest.raises(ShardError, match="none of 16 other samples"):
             list(ShardDataset(own, clips=CLIPS, on_error="skip").loader(4))
 
     @pytest.mark.parametrize("num_workers", [0, 1])

@@ -101,6 +101,19 @@ def stalls(handler: Handler) -> bool:
     return True
 
 
+def trickles(handler: Handler) -> bool:
+    """Send a few bytes now and then."""
+    handler.send_response(206)
+    first, last = re.findall(r"\d+", handler.headers["Range"])
+    handler.send_header("Content-Length", str(int(last) - int(first) + 1))
+    handler.send_header("Content-Range", f"bytes {first}-{last}/*")
+    handler.end_headers()
+    while not handler.server.stop.wait(0.02):
+        handler.wfile.write(bytes(1))
+    handler.close_connection = True
+    return True
+
+
 def hangs_up(handler: Handler) -> bool:
     """Close the connection in the middle of an answer."""
     handler.send_response(206)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from shards.conftest import ODD_PATH, ROWS, Shards, plan_row
-from shards.servers import Server, hangs_up, serving, stalls, times
+from shards.servers import Server, hangs_up, serving, stalls, times, trickles
 from vidprep.errors import RemoteError, ShardError, UsageError
 from vidprep.shards import remote, sources
 from vidprep.shards.access import ShardFolder
@@ -178,7 +178,8 @@ class TestRemote:
     @pytest.mark.parametrize(
         ("fault", "message"),
         [
-            (stalls, "the server sent nothing for timeout_seconds=0.2, 3 times; check the network"),
+            (stalls, "the server sent nothing for timeout_seconds=0.2, or next to nothing, 3 times; check the network"),
+            (trickles, "the server sent nothing for timeout_seconds=0.2, or next to nothing, 3 times"),
             (hangs_up, "IncompleteRead.*, 3 times"),
             (lambda handler: handler.reply(500, b""), "status=500 .*, 3 times"),
         ],

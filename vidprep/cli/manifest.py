@@ -72,12 +72,13 @@ def manifest_show(name: str, annotations: Path | None) -> None:
 @click.argument("name")
 @click.argument("root", type=click.Path(path_type=Path))
 @_annotations
-def manifest_check(name: str, root: Path, annotations: Path | None) -> None:
+@click.option("--all", "names_all", is_flag=True, help="Name all that is missing or extra.")
+def manifest_check(name: str, root: Path, annotations: Path | None, names_all: bool) -> None:
     """Compare the videos below ROOT with a standard dataset.
 
     Exit status 1 if anything is missing, doubled, unclear or too much, or if the official lists don't hold what was
     published. Where videos vanish from the web, missing ones and other lists are said, and are no fault; nor are extra
-    ones, where the dataset is a subset of another.
+    ones, where the dataset is a choice of another, or has test videos without labels.
     """
     from vidprep.manifest import check, load_standard
 
@@ -93,12 +94,13 @@ def manifest_check(name: str, root: Path, annotations: Path | None) -> None:
     for split in report.splits:
         click.echo(_found(split))
     for what, names in faults.items():
-        for found in names[:MAX_LISTED]:
+        num_named = len(names) if names_all else MAX_LISTED
+        for found in names[:num_named]:
             click.echo(f"{what}: {found}")
-        if len(names) > MAX_LISTED:
-            click.echo(f"{what.split()[0]}: ... and {len(names) - MAX_LISTED} more")
+        if len(names) > num_named:
+            click.echo(f"{what.split()[0]}: ... and {len(names) - num_named} more (--all)")
     if report.ok and report.extra:
-        click.echo(f"this dataset is a choice of {report.subset_of}: extra videos are no fault")
+        click.echo(f"extra videos are no fault of this dataset: {report.others}")
     if report.ok and report.missing:
         click.echo("videos of this dataset vanish from the web: missing ones are no fault")
     if not report.ok:

@@ -32,13 +32,24 @@ from numpy.typing import NDArray
 
 Uneven = Literal["pad", "drop", "keep"]
 UNEVEN = ("pad", "drop", "keep")
+MAX_SEED = 1 << 32
+_PURPOSES = ("order", "item", "replacement")
 
 
 def epoch_order(num_samples: int, seed: int, epoch: int, *, shuffle: bool) -> NDArray[np.int64]:
     """Return the order of all samples in an epoch [shape=(num_samples,), dtype=int64]."""
     if not shuffle:
         return np.arange(num_samples)
-    return np.random.default_rng((seed, epoch)).permutation(num_samples)
+    return random_numbers("order", seed, epoch).permutation(num_samples)
+
+
+def random_numbers(purpose: str, seed: int, *place: int) -> np.random.Generator:
+    """Return the random numbers of one place in an epoch; no two purposes, and no two places, share any.
+
+    NumPy pads seeds with zeros and cuts them into 32 bits: the purpose's number stands in front, places of a purpose
+    are equally long, and a seed is below ``MAX_SEED``.
+    """
+    return np.random.default_rng((_PURPOSES.index(purpose), seed, *place))
 
 
 def rank_share(order: NDArray[Any], rank: int, num_ranks: int, uneven: Uneven) -> NDArray[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vidprep.dataset.kinds import Part, Windows, kind_of, read_kinds
+from vidprep.dataset.kinds import Part, Windows, read_kinds, reader_of
 from vidprep.dataset.labels import LabelReader
 from vidprep.dataset.views import Step, View, may_resize, num_views, plan_view
 from vidprep.errors import UsageError
@@ -21,17 +21,21 @@ Item = dict[str, Any]
 _OWN_NAMES = ("key", "label", "view", "has_audio")
 
 
+def _is_step(step: object) -> bool:
+    return not isinstance(step, type) and callable(step) and hasattr(step, "num_views") and hasattr(step, "resizes")
+
+
 @dataclass(frozen=True, slots=True)
 class ItemReader:
     """What is read of each sample.
 
     Attributes
     ----------
-    modalities : tuple of str
+    modalities : sequence of str
         Names in :data:`vidprep.dataset.kinds.KINDS`, and levels of the pyramid such as ``"rgb112"``.
     clips : Clips
         Which frames.
-    transform : tuple of Step
+    transform : sequence of Step
         Which part of the pictures, at which size.
     labels : LabelReader
         What labels count in.
@@ -44,17 +48,29 @@ class ItemReader:
         If there is no such modality, or a name stands for two things.
     """
 
-    modalities: tuple[str, ...]
+    modalities: Sequence[str]
     clips: Clips
     transform: Sequence[Step]
     labels: LabelReader
     windows: Windows = Windows()  # noqa: RUF009 - frozen
 
     def __post_init__(self) -> None:
+        names = self.modalities
+        if isinstance(names, str) or not names or not all(isinstance(name, str) for name in names):
+            raise UsageError(f'modalities={self.modalities!r}: must be a sequence of names, such as ("rgb", "motion")')
+        if isinstance(self.clips, type) or not callable(getattr(self.clips, "choose", None)):
+            raise UsageError(f"clips={self.clips!r}: must be a rule that chooses frames, such as RandomClip(16)")
+        if not isinstance(self.transform, Sequence) or not all(_is_step(step) for step in self.transform):
+            raise UsageError(
+                f"transform={self.transform!r}: must be a sequence of steps, such as (ShortSide(256), CenterCrop(224));"
+                " other functions go into dataset.map(function)"
+            )
+        if not isinstance(self.windows, Windows):
+            raise UsageError(f"windows={self.windows!r}: must be Windows(seconds), such as Windows(2.0)")
         for name in self.modalities:
-            kind_of(name)
-        names = Counter((*_OWN_NAMES, *self.labels.num_targets, *self.modalities))
-        for name, count in names.items():
+            reader_of(name)
+        counts = Counter((*_OWN_NAMES, *self.labels.num_targets, *self.modalities))
+        for name, count in counts.items():
             if count > 1:
                 raise UsageError(
                     f"modalities={','.join(self.modalities)}: {name} must stand for one thing in an item, beside"

@@ -1,8 +1,9 @@
 """The kinds of arrays that an item may hold: one table, and for each how it is read and what shards must hold for it.
 
 All arrays of an item belong to the same frames and the same view. A kind that is smaller than the pictures (a level of
-the pyramid, the magnitude of residuals) is cut where the view is, to whole pixels of its own, and brought to that
-share of the view's size.
+the pyramid, the magnitude of residuals) is cut where the view is, to whole pixels of its own. Magnitudes are brought to
+a quarter of the view's size, and a level to the size that it has of a picture as large as the view: its short side is
+the level's, or the view's if that is shorter.
 
 Both layouts give the same arrays: vectors, labels, times and sound are equal; magnitudes are stored in steps of 1/64.
 Pictures of the decoded layout were JPEG 95. In whole clips, crops and flips of 100 real and generated videos, 340x256,
@@ -15,9 +16,8 @@ keeps exactly.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -29,17 +29,16 @@ from vidprep.dataset.arrays import to_tensor
 from vidprep.dataset.labels import LabelReader
 from vidprep.dataset.views import View
 from vidprep.errors import ShardError, UsageError
-from vidprep.modalities import MODALITIES
 from vidprep.modalities.clip import read_clip
 from vidprep.modalities.packed import MAGNITUDE_SCALE, SMALL_KINDS
-from vidprep.modalities.pyramid import decode_level
+from vidprep.modalities.pyramid import decode_level, level_size
 from vidprep.modalities.residual import FORMS
+from vidprep.modalities.stored import check_stored, level_of
 from vidprep.modalities.windows import TBN_SECONDS, check_seconds, read_windows
 from vidprep.sampling import Clips, Segments
 
 Whole = Callable[[Fraction], int]
 Tensors = dict[str, torch.Tensor | bool | View]
-_LEVEL = re.compile(r"rgb([1-9][0-9]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +114,15 @@ class Part:
         clip = array if positions == self.frames else array[np.searchsorted(positions, self.frames)]
         return to_tensor(kind, clip, view, resizes=self.resizes)
 
-    def small(self, kind: str, array: NDArray[Any], scale: Fraction, whole: Whole) -> torch.Tensor:
+    def small(
+        self, kind: str, array: NDArray[Any], scale: Fraction, whole: Whole, size: tuple[int, int]
+    ) -> torch.Tensor:
         """Cut the view out of pictures at a smaller scale, whose sides are the ``whole`` of the scaled ones."""
-        view, (x, y, width, height) = self.view, self.view.crop
-        box_width, box_height, *size = (
-            max(whole(side * scale), 1) for side in (width, height, view.width, view.height)
-        )
+        x, y, width, height = self.view.crop
+        box_width, box_height = (max(whole(side * scale), 1) for side in (width, height))
         left = min(math.floor(x * scale + Fraction(1, 2)), array.shape[2] - box_width)
         top = min(math.floor(y * scale + Fraction(1, 2)), array.shape[1] - box_height)
-        part = View(left, top, box_width, box_height, size[0], size[1], view.is_flipped)
+        part = View(left, top, box_width, box_height, *size, self.view.is_flipped)
         return self.tensor(kind, array[:, top : top + box_height, left : left + box_width], part)
 
 
@@ -131,8 +130,9 @@ def _read_clip(part: Part, names: Sequence[str]) -> Tensors:
     """In one pass: all that frames of the stream carry."""
     arrays = read_clip(part.entries, part.facts, part.positions, names, crop=part.view.crop)
     quarter = Fraction(1, MAGNITUDE_SCALE)
+    size = math.ceil(part.view.width * quarter), math.ceil(part.view.height * quarter)
     return {
-        kind: part.small(kind, array, quarter, math.ceil)
+        kind: part.small(kind, array, quarter, math.ceil, size)
         if kind in SMALL_KINDS
         else part.tensor(kind, array, part.view)
         for kind, array in arrays.items()
@@ -142,12 +142,14 @@ def _read_clip(part: Part, names: Sequence[str]) -> Tensors:
 def _read_levels(part: Part, names: Sequence[str]) -> Tensors:
     found: Tensors = {}
     for name in names:
-        level = _level(name)
+        level = level_of(name)
+        assert level is not None
         array = decode_level(part.entries, level, part.facts, part.positions)
         if array is None:
             raise ShardError(f"modality={name}: the sample doesn't hold it; extract with --levels {level}")
         short = min(part.facts["width"], part.facts["height"])
-        found[name] = part.small(name, array, Fraction(min(level, short), short), round)
+        size = level_size(part.view.width, part.view.height, level)  # whatever the size of what is stored
+        found[name] = part.small(name, array, Fraction(min(level, short), short), round, size)
     return found
 
 
@@ -175,66 +177,43 @@ def _read_seen(part: Part, names: Sequence[str]) -> Tensors:
     return {"seen": part.view}
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How a kind is read, together with others that are read alike, and the options that extraction must have had."""
+Read = Callable[[Part, Sequence[str]], Tensors]
 
-    read: Callable[[Part, Sequence[str]], Tensors]
-    options: Mapping[str, str | int] = field(default_factory=dict)
-
-
-KINDS = {
-    "rgb": Kind(_read_clip, {"modalities": "rgb"}),
-    "motion": Kind(_read_clip, {"modalities": "motion"}),
-    "accumulated_motion": Kind(_read_clip, {"modalities": "motion"}),
-    **{form.kind: Kind(_read_clip, {"modalities": "residual", "residual_form": name}) for name, form in FORMS.items()},
-    "spectrogram": Kind(_read_sound, {"modalities": "spectrogram"}),
-    "frame_labels": Kind(_read_frame_labels),
-    "clip_label": Kind(_read_frame_labels),
-    "times": Kind(_read_times),
-    "frames": Kind(_read_frames),
-    "seen": Kind(_read_seen),
+KINDS: dict[str, Read] = {
+    "rgb": _read_clip,
+    "motion": _read_clip,
+    "accumulated_motion": _read_clip,
+    **{form.kind: _read_clip for form in FORMS.values()},
+    "spectrogram": _read_sound,
+    "frame_labels": _read_frame_labels,
+    "clip_label": _read_frame_labels,
+    "times": _read_times,
+    "frames": _read_frames,
+    "seen": _read_seen,
 }
+"""How each is read, together with others that are read alike."""
 
 
-def kind_of(name: str) -> Kind:
-    """Return what a name stands for; UsageError if it is none."""
-    if _LEVEL.fullmatch(name):
-        return Kind(_read_levels, {"modalities": "pyramid", "levels": _level(name)})
+def reader_of(name: str) -> Read:
+    """Return what reads a kind; UsageError if there is no such kind."""
+    if level_of(name) is not None:
+        return _read_levels
     if name not in KINDS:
         raise UsageError(f"modalities={name}: must be among {', '.join(KINDS)}, or a level such as rgb112")
     return KINDS[name]
 
 
-def check_kinds(names: Iterable[str], recipe: Mapping[str, Any]) -> None:
-    """Refuse kinds that shards of a recipe can't hold.
-
-    Raises
-    ------
-    ShardError
-        With the option that extraction needs for it.
-    """
+def check_kinds(names: Sequence[str], recipe: Mapping[str, Any]) -> None:
+    """Refuse names that are none, and kinds that shards of a recipe can't hold; UsageError and ShardError."""
     for name in names:
-        options = kind_of(name).options
-        if recipe["layout"] == "bitstream" and options and MODALITIES[str(options["modalities"])].from_stream:
-            continue
-        for option, value in options.items():
-            found = recipe[option] if isinstance(recipe[option], list) else [recipe[option]]
-            if value not in found:
-                raise ShardError(
-                    f"modality={name}: the shards hold none, they were extracted with {option}="
-                    f"{','.join(map(str, found))}; extract again with --{option.replace('_', '-')} {value}"
-                )
+        reader_of(name)
+    check_stored(names, recipe)
 
 
 def read_kinds(part: Part, names: Sequence[str]) -> Tensors:
     """Return arrays of a part by name: pictures [shape=(C, T, H, W)], the rest as the README's table says."""
-    reads = {name: kind_of(name).read for name in names}
+    reads = {name: reader_of(name) for name in names}
     found: Tensors = {}
     for read in dict.fromkeys(reads.values()):
         found |= read(part, [name for name in names if reads[name] is read])
     return found
-
-
-def _level(name: str) -> int:
-    return int(name.removeprefix("rgb"))

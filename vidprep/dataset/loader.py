@@ -131,6 +131,8 @@ class Loader:
         UsageError
             If the state was taken of other samples, or with other numbers of ranks or items a batch, or another seed.
         """
+        if not isinstance(state, Mapping):
+            raise UsageError(f"state={state!r}: must be what state_dict returned")
         for name, value in self._identity().items():
             if state.get(name) != value:
                 raise UsageError(
@@ -196,7 +198,7 @@ class _Batches(torch.utils.data.Dataset[Batch]):
     def __getitem__(self, task: _Task) -> Batch | None:
         epoch, chosen = task
         items = list(self._dataset.stream(chosen, epoch))
-        if not items and self._dataset.uneven != "keep":
+        if not items and self._dataset.uneven != "keep" and self._dataset.ranks[1] > 1:
             raise UsageError(
                 f"uneven={self._dataset.uneven}: the stages left no item of a batch, and ranks must make equally many;"
                 " choose samples by a split, larger batches, or uneven=keep"

@@ -17,8 +17,8 @@ from vidprep.dataset.items import Item, ItemReader
 from vidprep.dataset.kinds import Windows, check_kinds
 from vidprep.dataset.labels import LabelReader
 from vidprep.dataset.videos import BROKEN, OnError, Ranks, VideoDataset
-from vidprep.dataset.views import Step, View
-from vidprep.errors import ShardError, UsageError
+from vidprep.dataset.views import Step, View, num_views
+from vidprep.errors import DecodeError, ShardError, UsageError
 from vidprep.sampling import Clips, RandomClip, UniformClips
 from vidprep.shards.access import Entries, ShardFolder
 from vidprep.shards.index import INDEX_NAME, ShardEntry
@@ -89,9 +89,9 @@ class ShardDataset(VideoDataset):
             raise ShardError(f"split={split}: holds no sample; splits that do: {filled}; choose one, or extract again")
         self._ends = list(accumulate(shard.num_samples for shard in self.shards))
         self.items_of = ItemReader(
-            tuple(modalities),
+            modalities,
             clips or (RandomClip() if shuffle else UniformClips(1)),
-            tuple(transform),
+            transform,
             LabelReader.of(index.dataset),
             windows,
         )
@@ -99,12 +99,18 @@ class ShardDataset(VideoDataset):
         super().__init__(
             num_samples=self._ends[-1],
             num_views=self.items_of.num_views,
+            views_per_clip=num_views(self.items_of.transform),
             shuffle=shuffle,
             seed=seed,
             uneven=uneven or ("pad" if shuffle else "keep"),
             ranks=ranks,
             on_error=on_error,
         )
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the labels, in order."""
+        return list(self.folder.index.dataset["classes"])
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -141,6 +147,8 @@ class ShardDataset(VideoDataset):
             Arrays [shape=(C, T, seen.height, seen.width)] by name.
         """
         check_kinds(modalities, self.folder.index.recipe)
+        if not isinstance(seen, View):
+            raise UsageError(f"seen={seen!r}: must be a View, such as View.whole(340, 256), or that of an item")
         if not 0 <= sample < self.num_samples:
             raise UsageError(f"sample={sample}: must be one of num_samples={self.num_samples}, from 0 on")
         with self._entries(sample) as (key, entries):
@@ -162,4 +170,6 @@ class ShardDataset(VideoDataset):
             path = self.folder.source.path(shard.name)
             if path in str(error):
                 raise
-            raise type(error)(f"{path}: key={key}: {str(error).removeprefix(f'key={key}: ')}") from error
+            reason = str(error).removeprefix(f"key={key}: ")
+            cure = "; or the shard is damaged: run vidprep verify" if isinstance(error, DecodeError) else ""
+            raise type(error)(f"{path}: key={key}: {reason}{cure}") from error

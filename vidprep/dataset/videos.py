@@ -15,7 +15,16 @@ from torch.utils.data import get_worker_info
 from webdataset import DataPipeline
 from webdataset.compat import FluidInterface
 
-from vidprep.dataset.epochs import UNEVEN, Uneven, epoch_order, places, rank_share, share_size
+from vidprep.dataset.epochs import (
+    MAX_SEED,
+    UNEVEN,
+    Uneven,
+    epoch_order,
+    places,
+    random_numbers,
+    rank_share,
+    share_size,
+)
 from vidprep.dataset.items import Item
 from vidprep.dataset.loader import Loader
 from vidprep.dataset.shared import SharedNumbers
@@ -41,8 +50,8 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
 
     Parameters
     ----------
-    num_samples, num_views : int
-        Videos, and items that each of them makes.
+    num_samples, num_views, views_per_clip : int
+        Videos, items that each of them makes, and how many of these, one after the other, share what is random.
     shuffle : bool
         Whether each epoch has an order of its own.
     seed : int
@@ -71,17 +80,19 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         uneven: Uneven,
         ranks: Ranks | None,
         on_error: OnError = "raise",
+        views_per_clip: int = 1,
     ) -> None:
         super().__init__()
         if num_samples < 1:
             raise UsageError(f"num_samples={num_samples}: must be positive; choose a split that holds samples")
-        if type(seed) is not int or seed < 0:
-            raise UsageError(f"seed={seed!r}: must be an integer that is not negative")
+        if type(seed) is not int or not 0 <= seed < MAX_SEED:
+            raise UsageError(f"seed={seed!r}: must be an integer from 0 on, below {MAX_SEED}")
         if uneven not in UNEVEN or on_error not in ("raise", "skip"):
             raise UsageError(f"uneven={uneven}, on_error={on_error}: must be pad, drop or keep, and raise or skip")
-        self.num_samples, self.num_views = num_samples, num_views
+        self.num_samples, self.num_views, self._views_per_clip = num_samples, num_views, views_per_clip
         self.shuffles, self.seed, self.uneven, self.on_error = shuffle, seed, uneven, on_error
-        self._own_ranks, self._pickled_ranks = ranks, (0, 1)
+        self._own_ranks = ranks
+        self._pickled_ranks: Ranks | None = None
         self._named: set[str] = set()
         self._shared = SharedNumbers(1 + _NUM_COUNTERS)  # the epoch, then the counters
         self.check_ranks()
@@ -107,8 +118,8 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that comes next, in workers that already run too."""
-        if epoch < 0:
-            raise UsageError(f"epoch={epoch}: must not be negative")
+        if type(epoch) is not int or not 0 <= epoch < MAX_SEED:
+            raise UsageError(f"epoch={epoch!r}: must be an integer from 0 on, below {MAX_SEED}")
         self._shared.values[0] = epoch
 
     @property
@@ -123,7 +134,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
             return self._own_ranks
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        if get_worker_info() is not None:
+        if get_worker_info() is not None and self._pickled_ranks is not None:
             return self._pickled_ranks
         return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 
@@ -207,7 +218,7 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
         return self.read(sample, view, rng) | {"sample": sample}
 
     def _rng(self, epoch: int, sample: int, view: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, epoch, sample, view))
+        return random_numbers("item", self.seed, epoch, sample, view // self._views_per_clip)
 
     def _skip(self, error: Exception) -> None:
         worker = get_worker_info()
@@ -218,7 +229,8 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
 
     def _replacement(self, epoch: int, sample: int, view: int) -> Item:
         """Return the item of another sample; ShardError if none of many can be read."""
-        draws = np.random.default_rng((self.seed, epoch, sample)).integers(self.num_samples, size=_MAX_DRAWS)
+        order = random_numbers("replacement", self.seed, epoch, sample).permutation(self.num_samples)
+        draws = order[order != sample][:_MAX_DRAWS]
         reason: Exception | None = None
         for other in draws:
             try:
@@ -226,6 +238,6 @@ class VideoDataset(DataPipeline, FluidInterface):  # type: ignore[misc]
             except BROKEN as error:
                 reason = error
         raise ShardError(
-            f"num_skipped={self.num_skipped}: none of {_MAX_DRAWS} other samples can be read either ({reason}); run"
+            f"num_skipped={self.num_skipped}: none of {len(draws)} other samples can be read either ({reason}); run"
             " vidprep verify, and extract again"
         )

@@ -56,8 +56,8 @@ class CheckReport:
     splits : tuple of SplitCount
     videos_vanish : bool
         Whether copies of this dataset differ, since videos and lists are taken from the web.
-    subset_of : str or None
-        The dataset that this one is a choice of, so that its folder holds others too.
+    others : str or None
+        Which videos a copy of this dataset holds beside those of its rows, so that extra ones are no fault.
     """
 
     dataset: str
@@ -68,16 +68,16 @@ class CheckReport:
     unclear: tuple[str, ...]
     splits: tuple[SplitCount, ...]
     videos_vanish: bool
-    subset_of: str | None
+    others: str | None
 
     @property
     def ok(self) -> bool:
         """Whether the folder is the dataset: nothing is missing, doubled or too much, and the lists are the published.
 
         Where videos vanish from the web, missing ones and shorter lists are reported, and are no fault; nor are extra
-        ones, where the dataset is a subset of another.
+        ones, where copies of the dataset hold others.
         """
-        if not self.present or self.doubled or self.unclear or (self.extra and not self.subset_of):
+        if not self.present or self.doubled or self.unclear or (self.extra and not self.others):
             return False
         return self.videos_vanish or (not self.missing and all(split.is_as_published for split in self.splits))
 
@@ -106,7 +106,7 @@ def check(dataset: StandardDataset, root: Path, annotations: Path | None = None)
         unclear=unclear,
         splits=count_splits(dataset, rows, {name: len(files) for name, files in files_of.items()}),
         videos_vanish=dataset.videos_vanish,
-        subset_of=dataset.subset_of,
+        others=f"it is a choice of {dataset.subset_of}" if dataset.subset_of else dataset.unlabelled,
     )
 
 

@@ -59,6 +59,7 @@ class StandardDataset:
     multi_label: bool = False
     videos_vanish: bool = False
     subset_of: str | None = None
+    unlabelled: str | None = None
     ignore_case: bool = False
     facts: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
@@ -94,6 +95,7 @@ def load_standard(name: str) -> StandardDataset:
         multi_label=facts.get("multi_label", False),
         videos_vanish=facts.get("videos_vanish", False),
         subset_of=facts.get("subset_of"),
+        unlabelled=facts.get("unlabelled"),
         ignore_case=facts.get("ignore_case", False),
         facts=facts,
     )
@@ -117,7 +119,14 @@ def official_rows(
         An official file is missing, or isn't of its format.
     """
     files = find_annotations(dataset, root, annotations)
-    return sort_rows(READERS[dataset.facts["reader"]](dataset.facts, files))
+    rows = sort_rows(READERS[dataset.facts["reader"]](dataset.facts, files))
+    if not rows:
+        wanted = "; ".join(" or ".join(dataset.annotations[role]) for role in dataset.annotations if role not in files)
+        raise ManifestError(
+            f"annotations of {dataset.name}: the official files that are there ({', '.join(files)}) list no video; give"
+            f" one that does ({wanted or 'a complete copy'})"
+        )
+    return rows
 
 
 def find_annotations(

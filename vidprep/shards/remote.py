@@ -13,6 +13,7 @@ from vidprep.errors import RemoteError, ShardError, UsageError
 
 _WAITS_SECONDS = (0.0, 1.0, 4.0)  # before each further try; a connection that was kept may just be closed
 _MAX_REDIRECTS = 5
+_PIECE_BYTES = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _CONNECTIONS = {"http": http.client.HTTPConnection, "https": http.client.HTTPSConnection}
@@ -26,15 +27,13 @@ class HttpFolder:
     url : str
         The address of the folder, as a browser takes it; a query (a token) is passed on with each request.
     timeout_seconds : float
-        How long the server may send nothing.
+        How long the server may send nothing, and how long a megabyte may take.
     """
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
         parts = urlsplit(url)
         if not parts.hostname or parts.username or parts.fragment:
             raise UsageError(f"root={url}: must be http://HOST/FOLDER or https://HOST/FOLDER, without a user; mend it")
-        if not timeout_seconds > 0:
-            raise UsageError(f"timeout_seconds={timeout_seconds}: must be positive")
         self.url, self.timeout_seconds = url, timeout_seconds
         self._folder = parts._replace(path=parts.path.rstrip("/"))
         self._connections: dict[tuple[object, ...], http.client.HTTPConnection] = {}
@@ -75,7 +74,7 @@ class HttpFolder:
     def _failure(self, name: str, error: Exception) -> str:
         reason = f"{type(error).__name__} {error}"
         if isinstance(error, TimeoutError):
-            reason = f"the server sent nothing for timeout_seconds={self.timeout_seconds:g}"
+            reason = f"the server sent nothing for timeout_seconds={self.timeout_seconds:g}, or next to nothing"
         tries = len(_WAITS_SECONDS) + 1
         return f"{self.path(name)}: {reason}, {tries} times; check the network and the server, or copy the shards here"
 
@@ -100,7 +99,7 @@ class HttpFolder:
         if response.status == (200 if part is None else 206):
             if part is not None:
                 self._check_range(name, response.getheader("Content-Range", ""), *part)
-            data = response.read()
+            data = self._body(response)
             if part is not None and len(data) != part[1]:
                 raise http.client.IncompleteRead(data, part[1] - len(data))
             return data
@@ -116,6 +115,19 @@ class HttpFolder:
             f"{self.path(name)}: status={response.status} {response.reason}; check that the address is that of a"
             " folder that vidprep extract wrote, and that it may be read"
         )
+
+    def _body(self, response: http.client.HTTPResponse) -> bytes:
+        """Read all that is sent; TimeoutError if it trickles: a megabyte may take ``timeout_seconds``."""
+        data = bytearray()
+        end = time.monotonic() + self.timeout_seconds
+        while response.length != 0 and (piece := response.read1(_PIECE_BYTES)):
+            data += piece
+            if time.monotonic() > end + self.timeout_seconds * len(data) / 1e6:
+                raise TimeoutError
+        if response.length:
+            raise http.client.IncompleteRead(bytes(data), response.length)
+        response.read()  # now it is closed, and its connection may serve again
+        return bytes(data)
 
     def _check_range(self, name: str, stated: str, offset_bytes: int, num_bytes: int, total_bytes: int) -> None:
         """Believe that a part is the right one of the right file: ``bytes 512-1023/4096``."""

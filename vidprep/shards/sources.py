@@ -38,6 +38,10 @@ class Source(Protocol):
 
 def open_source(root: str | Path, timeout_seconds: float) -> Source:
     """Return the source that a path, or an ``http://`` or ``https://`` URL, names; UsageError for other URLs."""
+    if not isinstance(root, str | Path):
+        raise UsageError(f"root={root!r}: must be the path or the address of a folder of shards")
+    if not timeout_seconds > 0:
+        raise UsageError(f"timeout_seconds={timeout_seconds}: must be positive")
     scheme, separator, _ = str(root).partition("://")
     if not separator or isinstance(root, Path):
         return LocalFolder(Path(root))

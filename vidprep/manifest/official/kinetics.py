@@ -18,10 +18,11 @@ _COLUMNS = ("youtube_id", "time_start", "time_end", "split")
 def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
     """Make a whole-video row of each clip, whose path is its name: ``0wR5jVB-WPk_000417_000427``.
 
-    The roles train, val and test are Kinetics' own lists: label, youtube_id, time_start, time_end and split, with or
-    without is_cc. Clips without a label (test lists without them) make rows without one. Where ``train_ids`` or
+    The roles train, val and test are Kinetics' own lists: label, youtube_id, time_start, time_end and split, with
+    or without is_cc. Clips without a label (test lists without them) make rows without one. Where ``train_ids`` or
     ``val_ids`` are there, only these YouTube ids count; where ``classes`` are some of those of ``subset_of``, only
-    these classes. The segment is what the clips were cut by; on disk they are cut already.
+    these classes. Ids without a clip in the list are left out: videos vanish, and lists with them. The segment is
+    what the clips were cut by; on disk they are cut already.
     """
     indices = class_indices(facts.get("classes_of_all", facts["classes"]))
     labels = {indices[name]: (label,) for label, name in enumerate(facts["classes"])}
@@ -40,9 +41,6 @@ def read(facts: Mapping[str, Any], files: Mapping[str, Path]) -> list[Row]:
             if ids is not None and name_of.setdefault(video, name) != name:
                 raise _wrong(files[split], line, name, f"must be the only clip of its id, and {name_of[video]} is one")
             clips[name] = (own or others, alone if splits == alone else tuple(sorted({split, *splits})))
-        if ids is not None and (lost := ids.keys() - name_of):
-            first = min((ids[video], video) for video in lost)
-            raise _without_clip(files[f"{split}_ids"], files[split], first, len(lost))
     return [Row(name, labels=own, splits=splits) for name, (own, splits) in clips.items()]
 
 
@@ -85,14 +83,3 @@ def _read_ids(file: Path) -> dict[str, int]:
 
 def _wrong(file: Path, line: int, name: str, rule: str) -> ManifestError:
     return refuse(file, line, f"clip={shown(name)}", rule, "remove the line that is wrong from a copy of the file")
-
-
-def _without_clip(ids: Path, clips: Path, first: tuple[int, str], num_lost: int) -> ManifestError:
-    line, video = first
-    return refuse(
-        ids,
-        line,
-        f"{shown(video)}, and {num_lost - 1} more ids",
-        f"must stand in {str(clips)!r} with a class of this dataset",
-        "give the complete list of Kinetics-400, or remove these ids from a copy of the list",
-    )

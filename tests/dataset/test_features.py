@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from small_exports import LAYOUTS, export, extracted, map_here
+from small_shards import extract_rows, write_view
 
-from vidprep.dataset import FeatureDataset, RandomClip, ShardDataset
+from vidprep.dataset import FeatureDataset, RandomClip, ShardDataset, WholeVideo
 from vidprep.engines import ENGINES
 from vidprep.errors import FeatureError, UsageError
 from vidprep.features import ArrayKind, FeatureStore, FeatureWriter
+from vidprep.manifest import Row
 from vidprep.shards.index import load_index
 
 NAMES = ("rgb", "motion", "residual")
@@ -83,14 +85,31 @@ class TestLikeShards:
         shards, store = both
         options: dict[str, Any] = {"clips": CLIP, "shuffle": True, "seed": 3, "ranks": (0, 1)}
         for split in (None, "split1/train", "split1/test"):
-            one = FeatureDataset(store, split, NAMES, **options)
-            other = ShardDataset(shards, split, NAMES, **options)
+            names = (*NAMES, "times", "frames")
+            one = FeatureDataset(store, split, names, **options)
+            other = ShardDataset(shards, split, names, **options)
             assert one.num_samples == other.num_samples > 0
             for epoch in (0, 1):
                 one.set_epoch(epoch)
                 other.set_epoch(epoch)
                 for mine, theirs in zip(one, other, strict=True):
                     same(mine, theirs)
+
+    def test_labels_of_frames_are_equal(self, tmp_path: Path) -> None:
+        """Also of frames that were chosen among those of the shards."""
+        write_view(tmp_path / "in/a.avi")
+        rows = [Row("a.avi", (0, 1), actions=((0, 0.1, 0.5), (1, 0.3, 0.9)))]
+        shards = extract_rows(tmp_path / "in", rows, tmp_path / "out", multi_label=True)
+        for frames in ("all", "stride:2"):
+            store = tmp_path / f"{frames[:3]}.h5"
+            export(shards, store, "--modalities", "motion", "--frames", frames)
+            names = ("motion", "times", "frame_labels", "clip_label")
+            step = 1 if frames == "all" else 2
+            (one,) = FeatureDataset(store, None, names, clips=WholeVideo())
+            (other,) = ShardDataset(shards, None, names, clips=WholeVideo(stride=step))
+            same(one, other)
+            assert one["frame_labels"].sum(dim=0).min() > 0
+            assert one["label"].tolist() == [1, 1]
 
     @pytest.mark.parametrize("num_workers", [0, 2])
     def test_batches_are_equal(self, both: tuple[Path, Path], num_workers: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from vidprep.features import CHANNELS_LAST, FeatureStore, StoredArray
 from vidprep.sampling import Clips, RandomClip, UniformClips
 from vidprep.shards.index import load_index
 
+OF_FRAMES = ("times", "frames", "frame_labels", "clip_label")
+"""What an item may hold beside the arrays of a store, as items of shards do."""
+
 
 class FeatureDataset(VideoDataset):
     """Clips of the arrays that ``vidprep export`` made of the videos of a split.
@@ -36,7 +39,8 @@ class FeatureDataset(VideoDataset):
     split : str, optional
         A split such as ``"split1/train"``; all videos without.
     names : sequence of str, optional
-        Which arrays; all that have frames without.
+        Which arrays, all that have frames without; also ``"times"``, ``"frames"``, ``"frame_labels"`` and
+        ``"clip_label"``.
     clips : Clips, optional
         Which of the stored frames, by their times; 16 consecutive ones without, as for shards.
     shards : path, optional
@@ -98,15 +102,30 @@ class FeatureDataset(VideoDataset):
         if self.num_views > 1:
             item["view"] = view
         for name in self.names:
-            item[name] = _tensor(name, video[name], chosen, self.store.kinds[name].axes == CHANNELS_LAST)
+            if name in OF_FRAMES:
+                item[name] = self._of_frames(name, {"key": key, **video.facts}, chosen)
+            else:
+                item[name] = _tensor(name, video[name], chosen, self.store.kinds[name].axes == CHANNELS_LAST)
         return item
+
+    def _of_frames(self, name: str, facts: Mapping[str, Any], chosen: list[int]) -> torch.Tensor:
+        if name == "frames":
+            return torch.tensor(chosen)
+        times = [round(facts["pts_seconds"][i] - facts["video_start_seconds"], 6) for i in chosen]
+        if name == "times":
+            return torch.tensor(times, dtype=torch.float64)
+        labels = torch.from_numpy(self.labels.at(facts, times))
+        return labels if name == "frame_labels" else labels.amax(dim=0)
 
 
 def _chosen(store: FeatureStore, names: Sequence[str] | None) -> tuple[str, ...]:
     known = [name for name, kind in store.kinds.items() if kind.is_by_frame]
     chosen = tuple(known if names is None else names)
-    if isinstance(names, str) or not chosen or not set(chosen) <= set(known):
-        raise UsageError(f"names={names!r}: must be a sequence of {', '.join(known) or 'none'}, which have frames")
+    if isinstance(names, str) or not chosen or not set(chosen) <= {*known, *OF_FRAMES}:
+        raise UsageError(
+            f"names={names!r}: must be a sequence of {', '.join(known) or 'none'}, which have frames, or of"
+            f" {', '.join(OF_FRAMES)}"
+        )
     return chosen
 
 

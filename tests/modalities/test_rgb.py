@@ -89,7 +89,7 @@ def test_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
 def test_the_table_of_modalities() -> None:
     assert list(MODALITIES) == ["rgb", "motion", "residual", "spectrogram", "pyramid"]
     assert all(name == modality.name for name, modality in MODALITIES.items())
-    assert {name for name, modality in MODALITIES.items() if modality(Settings()).track == "residual"} == {"residual"}
+    assert {name for name, modality in MODALITIES.items() if modality(Settings()).track == "picture"} == {"residual"}
     assert all(issubclass(modality, Modality) for modality in MODALITIES.values())
     assert Motion.track == "none"  # fields are rebuilt on load, so nothing needs to be tracked
 

@@ -84,7 +84,7 @@ def make_job(root: Path, spool: Path) -> Job:
 
 
 def extract_row(job: Job, row: Row) -> tuple[Sample, Status]:
-    fields = {**asdict(row), "labels": list(row.labels), "splits": list(row.splits)}
+    fields = row.facts()
     status = extract_video(job, PlanRow(row.key, row.cell, fields, 0)).status
     assert status is not None
     path = spool_path(job.spool, row.key)

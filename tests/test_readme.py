@@ -1,12 +1,16 @@
-"""What the README names exists."""
+"""What the README names exists, and its snippets run."""
 
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
 from vidprep.cli import main
+from vidprep.pipelines.demo_clip import DemoSettings
+from vidprep.pipelines.demo_data import write_demo_data
+from vidprep.pipelines.extract import Options, extract
 from vidprep.shards.reader import read_samples
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -32,6 +36,27 @@ def test_the_snippets_import_what_there_is() -> None:
     for line in imports:
         exec(line, namespace)
     assert namespace["read_samples"] is read_samples
+
+
+def test_the_snippets_that_train_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a smaller demo dataset; what their comments say of shapes and types is so."""
+    for _ in write_demo_data(tmp_path / "demo/data", DemoSettings(num_classes=2, num_groups=16, num_frames=36)):
+        pass
+    options = Options(modalities=("rgb", "motion", "residual"), layout="bitstream", num_workers=2)
+    extract(tmp_path / "demo/data", tmp_path / "demo/shards", options)
+    monkeypatch.chdir(tmp_path)
+    section = README.read_text(encoding="utf-8").partition("### Train on the shards")[2].partition("\n### ")[0]
+    first, second = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    found: dict[str, Any] = {}
+    exec(first, found)
+    promised = re.findall(r'batch\["(\w+)"\]  # \(8, ([\d, ]+)\) (\w+)', first)
+    assert [name for name, *_ in promised] == ["rgb", "residual", "motion"]
+    for name, shape, dtype in promised:
+        value = found["batch"][name]
+        assert tuple(value.shape[1:]) == tuple(map(int, shape.split(", "))), name
+        assert str(value.dtype) == f"torch.{dtype}", name
+    exec(second, found)
+    assert tuple(found["again"]["rgb"].shape) == (3, 16, 112, 112)
 
 
 @pytest.mark.parametrize(

@@ -260,21 +260,6 @@ def test_vectors_stay_true(steps: Any, field: str) -> None:
         assert abs(moved - seen[1])[known].max() > 2 * bound  # the bound tells right from wrong
 
 
-def test_arrays_at_a_quarter_show_the_same_place() -> None:
-    """Of a view at a quarter: magnitudes are where the pictures have them, within half a value."""
-    columns = np.broadcast_to(np.arange(86), (64, 86))
-    quarters = np.float32(4 * columns + 1.5)[np.newaxis, ..., np.newaxis]  # the middle of what a value stands for
-    for steps in TRANSFORMS[1:]:
-        view = Plan(steps, 342, 256, 0, 5).view
-        scaled = view.scaled(1 / 4)
-        shown = channels_last(to_tensor("residual_magnitude", cut(quarters, scaled), scaled, resizes=True))[0, ..., 0]
-        at = centres(view.resized(scaled.width, scaled.height))[0]
-        reach = max(view.crop[2] / scaled.width, 4)
-        assert shown.shape == (scaled.height, scaled.width)
-        assert abs(shown - at)[:, 2:-2].max() <= 2 + 0.5
-        assert abs(shown - at).max() <= 2 + 0.5 + reach
-
-
 @pytest.fixture(scope="module")
 def sample(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, bytes], dict[str, Any]]:
     """A small stream and its json, as the bitstream layout holds them."""

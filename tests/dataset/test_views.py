@@ -188,33 +188,6 @@ def test_boxes_beyond_the_view_are_refused(box: tuple[int, int, int, int], is_fl
         view.focused(box, 8, 8)
 
 
-SCALES = st.sampled_from([1 / 4, 1 / 2, 0.33, 2])
-
-
-@given(plans(), SCALES, SCALES)
-def test_views_of_arrays_at_another_scale(plan: Plan, across: float, down: float) -> None:
-    view, scaled = plan.view, plan.view.scaled(across, down)
-    x, y, width, height = scaled.crop
-    assert 0 <= x < x + width <= np.ceil(plan.width * across)
-    assert 0 <= y < y + height <= np.ceil(plan.height * down)
-    assert scaled.is_flipped == view.is_flipped
-    assert abs(scaled.width - view.width * across) <= 0.5 or scaled.width == 1
-    assert abs(scaled.height - view.height * down) <= 0.5 or scaled.height == 1
-    assert (scaled.x / across, scaled.box_width / across) == pytest.approx((view.x, view.box_width))
-    assert (scaled.y / down, scaled.box_height / down) == pytest.approx((view.y, view.box_height))
-    assert view.scaled(across, across) == view.scaled(across)
-    assert view.scaled(1) == view
-
-
-def test_views_of_other_scales_by_hand() -> None:
-    view = View.whole(342, 256).cropped(60, 16, 224, 224)
-    assert view.scaled(1 / 4) == View(15, 4, 56, 56, 56, 56)
-    assert View.whole(342, 256).scaled(1 / 4).crop == (0, 0, 86, 64)  # 64x86, as the quarter of 256x342 is stored
-    level = view.scaled(150 / 342, 112 / 256).resized(112, 112)
-    assert level.crop == (26, 7, 99, 98)
-    assert (level.width, level.height) == (112, 112)
-
-
 def test_views_of_a_clip_are_counted() -> None:
     assert num_views([]) == 1
     assert num_views([ShortSide(256), ThreeCrops(256)]) == 3

@@ -88,13 +88,18 @@ def serving(folder: Path) -> Iterator[Server]:
         server.server_close()
 
 
-def stalls(handler: Handler) -> bool:
-    """Promise a part, send half of it, and then nothing."""
+def promise(handler: Handler) -> None:
+    """Begin to answer with the part that is asked for."""
     handler.send_response(206)
     first, last = re.findall(r"\d+", handler.headers["Range"])
     handler.send_header("Content-Length", str(int(last) - int(first) + 1))
     handler.send_header("Content-Range", f"bytes {first}-{last}/*")
     handler.end_headers()
+
+
+def stalls(handler: Handler) -> bool:
+    """Promise a part, send half of it, and then nothing."""
+    promise(handler)
     handler.wfile.write(bytes(256))
     handler.server.stop.wait()
     handler.close_connection = True
@@ -103,11 +108,7 @@ def stalls(handler: Handler) -> bool:
 
 def trickles(handler: Handler) -> bool:
     """Send a few bytes now and then."""
-    handler.send_response(206)
-    first, last = re.findall(r"\d+", handler.headers["Range"])
-    handler.send_header("Content-Length", str(int(last) - int(first) + 1))
-    handler.send_header("Content-Range", f"bytes {first}-{last}/*")
-    handler.end_headers()
+    promise(handler)
     while not handler.server.stop.wait(0.02):
         handler.wfile.write(bytes(1))
     handler.close_connection = True
@@ -116,11 +117,7 @@ def trickles(handler: Handler) -> bool:
 
 def hangs_up(handler: Handler) -> bool:
     """Close the connection in the middle of an answer."""
-    handler.send_response(206)
-    first, last = re.findall(r"\d+", handler.headers["Range"])
-    handler.send_header("Content-Length", str(int(last) - int(first) + 1))
-    handler.send_header("Content-Range", f"bytes {first}-{last}/*")
-    handler.end_headers()
+    promise(handler)
     handler.wfile.write(bytes(256))
     handler.wfile.flush()
     handler.connection.shutdown(socket.SHUT_RDWR)

@@ -86,17 +86,6 @@ class View:
         self._check(box)
         return View(*self.to_source(box), width, height, self.is_flipped)
 
-    def scaled(self, across: float, down: float | None = None) -> View:
-        """Return the same view of arrays whose width and height are ``across`` and ``down`` times the pictures'.
-
-        ``view.scaled(1 / 4)`` is for arrays at a quarter of the size: it shows the same place at a quarter of the
-        view's size. Its crop has whole values of such an array, so that edges move by at most half a value, two stored
-        pixels at a quarter. ``resized`` brings it back to the view's size.
-        """
-        down = across if down is None else down
-        part = self.x * across, self.y * down, self.box_width * across, self.box_height * down
-        return View(*part, max(round(self.width * across), 1), max(round(self.height * down), 1), self.is_flipped)
-
     @property
     def crop(self) -> tuple[int, int, int, int]:
         """The part in whole stored pixels: left, top, width and height; never empty, never beyond the pictures."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import runpy
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,6 +17,7 @@ from vidprep.dataset import CenterCrop, Flip, RandomClip, RandomCrop, Resize, Un
 from vidprep.dataset.views import Step
 from vidprep.errors import UsageError
 from vidprep.models.backbones import BACKBONES, Backbone
+from vidprep.models.weights import KeyMap
 from vidprep.sampling import Clips
 
 Schedule = Literal["cosine", "step", "plateau", "constant"]
@@ -28,13 +30,16 @@ class Recipe:
     Attributes
     ----------
     model : callable
-        From a number of classes to a module that makes logits [shape=(N, classes)] of a batch (a mapping).
+        From a number of classes to a module that makes logits [shape=(N, classes)] of a batch (a mapping). It draws
+        its random numbers from torch alone. Its backbone, for which there may be weights, is its ``network``.
+    layouts : mapping of str to KeyMap
+        What names in published checkpoints of the backbone become in it.
     modalities : tuple of str
         What a batch holds: see :mod:`vidprep.dataset.kinds`.
     train_clips, train_transform, test_clips, test_transform
         Which frames, and which part of the pictures.
     epochs, batch_size : int
-        The batch of one process.
+        The batch is that of one process.
     optimiser : {"sgd", "adamw"}
     learning_rate, momentum, nesterov, weight_decay
         Of the optimiser; biases and normalisation have no weight decay.
@@ -48,9 +53,18 @@ class Recipe:
     max_grad_norm : float, optional
         To which length gradients are clipped.
     label_smoothing : float
+        The share of the target that goes to all classes alike.
+    name, settings : str and mapping
+        How :func:`find_recipe` found it: its name in the table or its file, and what was changed.
+
+    Raises
+    ------
+    UsageError
+        If a number can't be meant.
     """
 
     model: Callable[[int], nn.Module]
+    layouts: Mapping[str, KeyMap] = field(default_factory=dict, repr=False)
     modalities: tuple[str, ...] = ("rgb",)
     train_clips: Clips = field(default_factory=RandomClip)
     train_transform: Sequence[Step] = ()
@@ -72,6 +86,58 @@ class Recipe:
     warmup_start: float = 0.1
     max_grad_norm: float | None = None
     label_smoothing: float = 0.0
+    name: str = field(default="", compare=False)
+    settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        for name, (holds, rule) in _RULES.items():
+            value = getattr(self, name)
+            if not holds(value):
+                raise UsageError(f"{name}={value}: must be {rule}; change it in the recipe, or the option")
+
+    def build(self, num_classes: int) -> nn.Module:
+        """Return the model with random weights."""
+        return self.model(num_classes)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What a training depends on, the model aside: equal for recipes that train alike."""
+        names = (one.name for one in fields(self) if one.compare and one.name not in ("model", "layouts"))
+        return {name: repr(getattr(self, name)) for name in names}
+
+
+def _is_number(low: float, high: float = math.inf) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 1
+
+
+def _is_one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
+    return names.__contains__, f"one of {', '.join(names)}"
+
+
+_NOT_NEGATIVE = (_is_number(0), "a number, not negative")
+_SHARE = (_is_number(0, 1), "a number from 0 to 1")
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "epochs": (_is_count, "a positive integer"),
+    "batch_size": (_is_count, "a positive integer"),
+    "optimiser": _is_one_of("sgd", "adamw"),
+    "learning_rate": (lambda value: _is_number(0)(value) and value > 0, "a positive number"),
+    "momentum": (lambda value: _is_number(0, 1)(value) and value < 1, "a number from 0 to 1, exclusive"),
+    "weight_decay": _NOT_NEGATIVE,
+    "schedule": _is_one_of("cosine", "step", "plateau", "constant"),
+    "factor": _SHARE,
+    "patience": (lambda value: type(value) is int and value >= 0, "an integer, not negative"),
+    "warmup_epochs": _NOT_NEGATIVE,
+    "warmup_start": _SHARE,
+    "max_grad_norm": (
+        lambda value: value is None or (_is_number(0)(value) and value > 0),
+        "a positive number, or None",
+    ),
+    "label_smoothing": (lambda value: _is_number(0, 1)(value) and value < 1, "a number from 0 to 1, exclusive"),
+}
 
 
 class RGB(nn.Module):
@@ -123,16 +189,27 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 }
 
 
-def find_recipe(name: str) -> Recipe:
+def find_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     """Return a recipe of the table, or that of a Python file which defines ``recipe``.
+
+    Parameters
+    ----------
+    name : str
+        Its name in :data:`RECIPES`, or the file.
+    settings : mapping, optional
+        Fields of it that are changed.
 
     Raises
     ------
     UsageError
         If there is no such recipe, or the file defines none.
     """
-    if name in RECIPES:
-        return RECIPES[name]()
+    found = RECIPES[name]() if name in RECIPES else _read_recipe(name)
+    known = name if name in RECIPES else str(Path(name).resolve())
+    return replace(found, **(settings or {}), name=known, settings=dict(settings or {}))
+
+
+def _read_recipe(name: str) -> Recipe:
     path = Path(name)
     if path.suffix != ".py" or not path.is_file():
         raise UsageError(f"recipe={name}: must be one of {', '.join(RECIPES)}, or a Python file that defines recipe")

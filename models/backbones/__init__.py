@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidprep.models.backbones import torchvision_networks as from_torchvision
+from vidprep.models.backbones import hara, i3d, tsm
+from vidprep.models.backbones import torchvision_networks as plain
 from vidprep.models.backbones.network import Pathways, PerFrame, VideoNetwork
 from vidprep.models.backbones.torchvision_networks import FrameNetwork
 from vidprep.models.weights import KeyMap, WeightsError, load_weights, read_state_dict
 
 __all__ = ["BACKBONES", "Backbone", "FrameNetwork", "Pathways", "PerFrame", "VideoNetwork", "load_backbone"]
 
+Colour = tuple[float, float, float]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 VIDEO_MEAN = (0.43216, 0.394666, 0.37645)  # of Kinetics, torchvision's
@@ -42,8 +44,8 @@ class Backbone:
     frame_stride: int = 1
     input_size: int = 224
     short_side: int = 256
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: Colour = IMAGENET_MEAN
+    std: Colour = IMAGENET_STD
     layouts: Mapping[str, KeyMap] = field(default_factory=dict)
 
 
@@ -79,26 +81,37 @@ def load_backbone(
     return network
 
 
-def _frames(build: Callable[[int], VideoNetwork], layouts: Mapping[str, KeyMap]) -> Backbone:
+def _pictures(build: Callable[[int], VideoNetwork], layouts: Mapping[str, KeyMap]) -> Backbone:
     return Backbone(build=build, num_frames=1, layouts=layouts)
 
 
-def _kinetics_112(build: Callable[[int], VideoNetwork]) -> Backbone:
-    return Backbone(
-        build=build,
-        num_frames=16,
-        input_size=112,
-        short_side=128,
-        mean=VIDEO_MEAN,
-        std=VIDEO_STD,
-        layouts=from_torchvision.VIDEO_RESNET_LAYOUTS,
-    )
+def _tsm(build: Callable[[int], VideoNetwork], layouts: Mapping[str, KeyMap]) -> Backbone:
+    return Backbone(build=build, num_frames=8, frame_stride=8, layouts=layouts)  # its "dense" files
+
+
+def _kinetics_112(
+    build: Callable[[int], VideoNetwork], mean: Colour, std: Colour, layouts: Mapping[str, KeyMap]
+) -> Backbone:
+    return Backbone(build=build, num_frames=16, input_size=112, short_side=128, mean=mean, std=std, layouts=layouts)
 
 
 BACKBONES = {
-    "mobilenet_v2": _frames(from_torchvision.mobilenet_v2, from_torchvision.FEATURES_LAYOUTS),
-    "resnet50": _frames(from_torchvision.resnet50, from_torchvision.RESNET_LAYOUTS),
-    "efficientnet_b0": _frames(from_torchvision.efficientnet_b0, from_torchvision.FEATURES_LAYOUTS),
-    "r3d_18": _kinetics_112(from_torchvision.r3d_18),
-    "r2plus1d_18": _kinetics_112(from_torchvision.r2plus1d_18),
+    "mobilenet_v2": _pictures(plain.mobilenet_v2, plain.FEATURES_LAYOUTS),
+    "resnet50": _pictures(plain.resnet50, plain.RESNET_LAYOUTS),
+    "efficientnet_b0": _pictures(plain.efficientnet_b0, plain.FEATURES_LAYOUTS),
+    "tsm_mobilenet_v2": _tsm(tsm.tsm_mobilenet_v2, tsm.MOBILENET_LAYOUTS),
+    "tsm_resnet50": _tsm(tsm.tsm_resnet50, tsm.RESNET_LAYOUTS),
+    "r3d_18": _kinetics_112(plain.r3d_18, VIDEO_MEAN, VIDEO_STD, plain.VIDEO_RESNET_LAYOUTS),
+    "r2plus1d_18": _kinetics_112(plain.r2plus1d_18, VIDEO_MEAN, VIDEO_STD, plain.VIDEO_RESNET_LAYOUTS),
+    "hara_resnet18": _kinetics_112(hara.hara_resnet18, hara.MEAN_2020, hara.STD_2020, hara.LAYOUTS),
+    "hara_resnet18_a": _kinetics_112(hara.hara_resnet18_a, hara.MEAN_2018, hara.STD_2018, hara.LAYOUTS),
+    "i3d_resnet50": Backbone(
+        build=i3d.i3d_resnet50,
+        num_frames=8,
+        frame_stride=8,
+        mean=(0.45, 0.45, 0.45),
+        std=(0.225, 0.225, 0.225),
+        layouts=i3d.LAYOUTS,
+    ),
+    "i3d_resnet50_windows": Backbone(build=i3d.i3d_resnet50_windows, num_frames=64, layouts=i3d.WINDOWS_LAYOUTS),
 }

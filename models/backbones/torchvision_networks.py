@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import ClassVar
 
 import torchvision
@@ -17,7 +18,7 @@ class FrameNetwork(VideoNetwork):
     Parameters
     ----------
     picture_network : nn.Sequential
-        From pictures [shape=(N, 3, H, W)] to maps [shape=(N, num_features, H', W')].
+        From pictures [shape=(N, C, H, W)] to maps [shape=(N, num_features, H', W')].
     num_features, num_classes : int
     """
 
@@ -25,7 +26,7 @@ class FrameNetwork(VideoNetwork):
 
     def __init__(self, picture_network: nn.Sequential, num_features: int, num_classes: int) -> None:
         super().__init__()
-        self.frames = PerFrame(*picture_network)
+        self.frames = PerFrame(OrderedDict(picture_network.named_children()))
         self.num_features = num_features
         self.head = Head(num_features, num_classes)
 

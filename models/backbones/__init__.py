@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from vidprep.models.backbones.network import Pathways, VideoNetwork
+from vidprep.models.backbones.resnet3d import resnet3d_18, resnet3d_50
+from vidprep.models.backbones.slowfast import slowfast_r18_8x8, slowfast_r50_4x16, slowfast_r50_8x8
 from vidprep.models.backbones.torchvision_networks import (
     FrameNetwork,
     efficientnet_b0,
@@ -14,6 +17,7 @@ from vidprep.models.backbones.torchvision_networks import (
     r3d_18,
     resnet50,
 )
+from vidprep.models.backbones.x3d import x3d_l, x3d_m, x3d_xl
 
 __all__ = ["BACKBONES", "Backbone", "FrameNetwork", "Pathways", "VideoNetwork"]
 
@@ -56,10 +60,42 @@ def _kinetics_112(build: Callable[[int], VideoNetwork]) -> Backbone:
     return Backbone(build=build, num_frames=16, input_size=112, short_side=128, mean=VIDEO_MEAN, std=VIDEO_STD)
 
 
+def _pyslowfast(
+    build: Callable[[int], VideoNetwork],
+    num_frames: int = 32,
+    frame_stride: int = 2,
+    input_size: int = 224,
+    short_side: int = 256,
+) -> Backbone:
+    return Backbone(
+        build=build,
+        num_frames=num_frames,
+        frame_stride=frame_stride,
+        input_size=input_size,
+        short_side=short_side,
+        mean=(0.45, 0.45, 0.45),
+        std=(0.225, 0.225, 0.225),
+    )
+
+
 BACKBONES = {
     "mobilenet_v2": _frames(mobilenet_v2),
     "resnet50": _frames(resnet50),
     "efficientnet_b0": _frames(efficientnet_b0),
     "r3d_18": _kinetics_112(r3d_18),
     "r2plus1d_18": _kinetics_112(r2plus1d_18),
+    "x3d_xs": _pyslowfast(x3d_m, 4, 12, 160, 182),
+    "x3d_s": _pyslowfast(x3d_m, 13, 6, 160, 182),
+    "x3d_m": _pyslowfast(x3d_m, 16, 5),
+    "x3d_l": _pyslowfast(x3d_l, 16, 5, 312, 356),
+    "x3d_xl": _pyslowfast(x3d_xl, 16, 5, 312, 356),
+    "x3d_xs_pytorchvideo": _pyslowfast(partial(x3d_m, has_bare_shortcut=True), 4, 12, 160, 182),
+    "x3d_s_pytorchvideo": _pyslowfast(partial(x3d_m, has_bare_shortcut=True), 13, 6, 160, 182),
+    "x3d_m_pytorchvideo": _pyslowfast(partial(x3d_m, has_bare_shortcut=True), 16, 5),
+    "x3d_l_pytorchvideo": _pyslowfast(partial(x3d_l, has_bare_shortcut=True), 16, 5, 312, 356),
+    "slowfast_r50_8x8": _pyslowfast(slowfast_r50_8x8),
+    "slowfast_r50_4x16": _pyslowfast(slowfast_r50_4x16),
+    "slowfast_r18_8x8": _pyslowfast(slowfast_r18_8x8),
+    "resnet3d_18": _pyslowfast(resnet3d_18),
+    "resnet3d_50": _pyslowfast(resnet3d_50),
 }

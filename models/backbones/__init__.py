@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from vidprep.models.backbones import hara, i3d, tsm
 from vidprep.models.backbones import torchvision_networks as plain
 from vidprep.models.backbones.network import Pathways, PerFrame, VideoNetwork
+from vidprep.models.backbones.resnet3d import RESNET3D_LAYOUTS, resnet3d_18, resnet3d_50
+from vidprep.models.backbones.slowfast import SLOWFAST_LAYOUTS, slowfast_r18_8x8, slowfast_r50_4x16, slowfast_r50_8x8
 from vidprep.models.backbones.torchvision_networks import FrameNetwork
+from vidprep.models.backbones.x3d import X3D_LAYOUTS, x3d_l, x3d_m, x3d_xl
 from vidprep.models.weights import KeyMap, WeightsError, load_weights, read_state_dict
 
 __all__ = ["BACKBONES", "Backbone", "FrameNetwork", "Pathways", "PerFrame", "VideoNetwork", "load_backbone"]
@@ -95,6 +99,26 @@ def _kinetics_112(
     return Backbone(build=build, num_frames=16, input_size=112, short_side=128, mean=mean, std=std, layouts=layouts)
 
 
+def _pyslowfast(
+    build: Callable[[int], VideoNetwork],
+    layouts: Mapping[str, KeyMap],
+    num_frames: int = 32,
+    frame_stride: int = 2,
+    input_size: int = 224,
+    short_side: int = 256,
+) -> Backbone:
+    return Backbone(
+        build=build,
+        num_frames=num_frames,
+        frame_stride=frame_stride,
+        input_size=input_size,
+        short_side=short_side,
+        mean=(0.45, 0.45, 0.45),
+        std=(0.225, 0.225, 0.225),
+        layouts=layouts,
+    )
+
+
 BACKBONES = {
     "mobilenet_v2": _pictures(plain.mobilenet_v2, plain.FEATURES_LAYOUTS),
     "resnet50": _pictures(plain.resnet50, plain.RESNET_LAYOUTS),
@@ -105,13 +129,20 @@ BACKBONES = {
     "r2plus1d_18": _kinetics_112(plain.r2plus1d_18, VIDEO_MEAN, VIDEO_STD, plain.VIDEO_RESNET_LAYOUTS),
     "hara_resnet18": _kinetics_112(hara.hara_resnet18, hara.MEAN_2020, hara.STD_2020, hara.LAYOUTS),
     "hara_resnet18_a": _kinetics_112(hara.hara_resnet18_a, hara.MEAN_2018, hara.STD_2018, hara.LAYOUTS),
-    "i3d_resnet50": Backbone(
-        build=i3d.i3d_resnet50,
-        num_frames=8,
-        frame_stride=8,
-        mean=(0.45, 0.45, 0.45),
-        std=(0.225, 0.225, 0.225),
-        layouts=i3d.LAYOUTS,
-    ),
+    "i3d_resnet50": _pyslowfast(i3d.i3d_resnet50, i3d.LAYOUTS, 8, 8),
     "i3d_resnet50_windows": Backbone(build=i3d.i3d_resnet50_windows, num_frames=64, layouts=i3d.WINDOWS_LAYOUTS),
+    "x3d_xs": _pyslowfast(x3d_m, X3D_LAYOUTS, 4, 12, 160, 182),
+    "x3d_s": _pyslowfast(x3d_m, X3D_LAYOUTS, 13, 6, 160, 182),
+    "x3d_m": _pyslowfast(x3d_m, X3D_LAYOUTS, 16, 5),
+    "x3d_l": _pyslowfast(x3d_l, X3D_LAYOUTS, 16, 5, 312, 356),
+    "x3d_xl": _pyslowfast(x3d_xl, X3D_LAYOUTS, 16, 5, 312, 356),
+    "x3d_xs_pytorchvideo": _pyslowfast(partial(x3d_m, has_bare_shortcut=True), X3D_LAYOUTS, 4, 12, 160, 182),
+    "x3d_s_pytorchvideo": _pyslowfast(partial(x3d_m, has_bare_shortcut=True), X3D_LAYOUTS, 13, 6, 160, 182),
+    "x3d_m_pytorchvideo": _pyslowfast(partial(x3d_m, has_bare_shortcut=True), X3D_LAYOUTS, 16, 5),
+    "x3d_l_pytorchvideo": _pyslowfast(partial(x3d_l, has_bare_shortcut=True), X3D_LAYOUTS, 16, 5, 312, 356),
+    "slowfast_r50_8x8": _pyslowfast(slowfast_r50_8x8, SLOWFAST_LAYOUTS),
+    "slowfast_r50_4x16": _pyslowfast(slowfast_r50_4x16, SLOWFAST_LAYOUTS),
+    "slowfast_r18_8x8": _pyslowfast(slowfast_r18_8x8, SLOWFAST_LAYOUTS),
+    "resnet3d_18": _pyslowfast(resnet3d_18, RESNET3D_LAYOUTS),
+    "resnet3d_50": _pyslowfast(resnet3d_50, RESNET3D_LAYOUTS),
 }

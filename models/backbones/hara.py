@@ -6,14 +6,13 @@ shortcuts B (``r3d18_K_200ep.pth``, Kinetics-700). Their pictures are normalised
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 import torch
 import torchvision
 from torch import nn
 from torch.nn import functional
 
 from vidprep.models.backbones.network import Head, VideoNetwork
+from vidprep.models.backbones.residual import named
 from vidprep.models.weights import KeyMap
 
 MEAN_2018 = (114.7748 / 255, 107.7354 / 255, 99.4750 / 255)
@@ -53,12 +52,15 @@ class HaraResNet18(VideoNetwork):
     def __init__(self, num_classes: int, *, has_padded_shortcuts: bool = False) -> None:
         super().__init__()
         blocks = torchvision.models.video.r3d_18()
-        stem = nn.Conv3d(3, 64, 7, stride=(1, 2, 2), padding=3, bias=False)
-        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
-        self.stem = nn.Sequential(stem, nn.BatchNorm3d(64), nn.ReLU())
-        pool = nn.MaxPool3d(3, stride=2, padding=1)
-        self.res2 = nn.Sequential(OrderedDict([("pool", pool), *blocks.layer1.named_children()]))
-        self.res3, self.res4, self.res5 = blocks.layer2, blocks.layer3, blocks.layer4
+        convolution = nn.Conv3d(3, 64, 7, stride=(1, 2, 2), padding=3, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        self.stem = named(
+            conv=convolution,
+            norm=nn.BatchNorm3d(64),
+            pool=nn.MaxPool3d(3, stride=2, padding=1),
+            relu=nn.ReLU(),  # behind the pooling, which gives the same as before it
+        )
+        self.res2, self.res3, self.res4, self.res5 = blocks.layer1, blocks.layer2, blocks.layer3, blocks.layer4
         if has_padded_shortcuts:
             for stage, num_channels in ((self.res3, 64), (self.res4, 128), (self.res5, 256)):
                 stage[0].downsample = PaddedShortcut(2, num_channels)
@@ -78,8 +80,8 @@ def hara_resnet18_a(num_classes: int) -> HaraResNet18:
 
 LAYOUTS: dict[str, KeyMap] = {
     "hara": [
-        (r"conv1\.(.*)", r"stem.0.\1"),
-        (r"bn1\.(.*)", r"stem.1.\1"),
+        (r"conv1\.(.*)", r"stem.conv.\1"),
+        (r"bn1\.(.*)", r"stem.norm.\1"),
         *((rf"layer{n}\.(\d)\.conv(\d)\.(.*)", rf"res{n + 1}.\1.conv\2.0.\3") for n in range(1, 5)),
         *((rf"layer{n}\.(\d)\.bn(\d)\.(.*)", rf"res{n + 1}.\1.conv\2.1.\3") for n in range(1, 5)),
         *((rf"layer{n}\.(\d)\.downsample\.(.*)", rf"res{n + 1}.\1.downsample.\2") for n in range(1, 5)),

@@ -7,69 +7,14 @@ Both after Carreira and Zisserman (CVPR 2017) and Wang et al. (Non-local neural 
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from vidprep.models.backbones.network import Head, Pathways, VideoNetwork
+from vidprep.models.backbones.residual import bottleneck, initialise, named, pyslowfast_blocks, resnet_stem
 from vidprep.models.weights import KeyMap
-
-Norm = Callable[[int], nn.Module]
-_WIDTHS = (64, 128, 256, 512)
-
-
-class Bottleneck(nn.Module):
-    """Convolutions over time and channels, over space, and over channels, beside a shortcut.
-
-    Parameters
-    ----------
-    num_in, num_inner, num_out : int
-        Channels.
-    kernel_frames : int
-        Of the first convolution: odd.
-    stride : int
-        Over space.
-    norm, shortcut_norm : callable
-        From a number of channels to a normalisation.
-    """
-
-    def __init__(
-        self,
-        num_in: int,
-        num_inner: int,
-        num_out: int,
-        *,
-        kernel_frames: int,
-        stride: int,
-        norm: Norm,
-        shortcut_norm: Norm,
-    ) -> None:
-        super().__init__()
-        over_space = (1, stride, stride)
-        layers = {
-            "a": nn.Conv3d(num_in, num_inner, (kernel_frames, 1, 1), padding=(kernel_frames // 2, 0, 0), bias=False),
-            "a_bn": norm(num_inner),
-            "a_relu": nn.ReLU(),
-            "b": nn.Conv3d(num_inner, num_inner, (1, 3, 3), stride=over_space, padding=(0, 1, 1), bias=False),
-            "b_bn": norm(num_inner),
-            "b_relu": nn.ReLU(),
-            "c": nn.Conv3d(num_inner, num_out, 1, bias=False),
-            "c_bn": norm(num_out),
-        }
-        self.branch = nn.Sequential(OrderedDict(layers))
-        self.shortcut: nn.Module = nn.Identity()
-        if num_in != num_out or stride != 1:
-            convolution = nn.Conv3d(num_in, num_out, 1, stride=over_space, bias=False)
-            self.shortcut = nn.Sequential(convolution, shortcut_norm(num_out))
-        self.relu = nn.ReLU()
-
-    def forward(self, maps: torch.Tensor) -> torch.Tensor:
-        """Run the block on maps [shape=(N, C, T, H, W)]."""
-        total: torch.Tensor = self.relu(self.branch(maps) + self.shortcut(maps))
-        return total
 
 
 class I3DResNet50(VideoNetwork):
@@ -78,47 +23,34 @@ class I3DResNet50(VideoNetwork):
     Parameters
     ----------
     num_classes : int
-    stem_stride_frames : int
-    stem_pool, res2_pool : nn.Module
-        After the stem and after res2.
-    kernels_frames : sequence of sequences of int
+    stem : nn.Sequential
+        To 64 channels.
+    res2_pool : nn.Module
+        After res2.
+    time_kernels : sequence of sequences of int
         Of each stage's blocks.
-    norm, shortcut_norm : callable
     """
 
+    num_features = 2048
+
     def __init__(
-        self,
-        num_classes: int,
-        *,
-        stem_stride_frames: int,
-        stem_pool: nn.Module,
-        res2_pool: nn.Module,
-        kernels_frames: Sequence[Sequence[int]],
-        norm: Norm = nn.BatchNorm3d,
-        shortcut_norm: Norm = nn.BatchNorm3d,
+        self, num_classes: int, *, stem: nn.Sequential, res2_pool: nn.Module, time_kernels: Sequence[Sequence[int]]
     ) -> None:
         super().__init__()
-        stem = nn.Conv3d(3, 64, (5, 7, 7), stride=(stem_stride_frames, 2, 2), padding=(2, 3, 3), bias=False)
-        self.stem = nn.Sequential(stem, norm(64), nn.ReLU())
-        pools = {"res2": stem_pool, "res3": res2_pool}
-        num_in = 64
-        for name, num_inner, kernels in zip(self.stage_names[1:], _WIDTHS, kernels_frames, strict=True):
-            modules = {"pool": pools[name]} if name in pools else {}
-            for number, kernel_frames in enumerate(kernels):
-                modules[str(number)] = Bottleneck(
-                    num_in,
-                    num_inner,
-                    4 * num_inner,
-                    kernel_frames=kernel_frames,
-                    stride=2 if number == 0 and name != "res2" else 1,
-                    norm=norm,
-                    shortcut_norm=shortcut_norm,
-                )
-                num_in = 4 * num_inner
-            self.add_module(name, nn.Sequential(OrderedDict(modules)))
-        self.num_features = num_in
-        self.head = Head(num_in, num_classes)
-        _initialise(self)
+        self.stem = stem
+        in_width = 64
+        for index, (name, kernels) in enumerate(zip(self.stage_names[1:], time_kernels, strict=True)):
+            inner_width, out_width = 64 * 2**index, 256 * 2**index
+            blocks: dict[str, nn.Module] = {}
+            for number, time_kernel in enumerate(kernels):
+                stride = 2 if number == 0 and index > 0 else 1
+                block = bottleneck(in_width, inner_width, out_width, time_kernel=time_kernel, stride=stride)
+                blocks[str(number)] = block
+                in_width = out_width
+            pool = {"pool": res2_pool} if name == "res3" else {}  # so that res2 ends with its activation
+            self.add_module(name, named(**pool, **blocks))
+        self.head: nn.Module = Head(self.num_features, num_classes)
+        initialise(self)
 
 
 class I3DWindows(I3DResNet50):
@@ -151,23 +83,29 @@ def i3d_resnet50(num_classes: int) -> I3DResNet50:
     """PySlowFast's I3D: no stride over time but one pooling after res2; every other block has a kernel over time."""
     return I3DResNet50(
         num_classes,
-        stem_stride_frames=1,
-        stem_pool=nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+        stem=resnet_stem(64, time_kernel=5),
         res2_pool=nn.MaxPool3d((2, 1, 1)),
-        kernels_frames=((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1)),
+        time_kernels=((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1)),
     )
 
 
 def i3d_resnet50_windows(num_classes: int) -> I3DWindows:
     """PyVideoResearch's I3D, of focused attention: time is halved three times; all blocks have a kernel over time."""
-    return I3DWindows(
+    network = I3DWindows(
         num_classes,
-        stem_stride_frames=2,
-        stem_pool=nn.MaxPool3d(3, stride=2, padding=1),
+        stem=named(
+            conv=nn.Conv3d(3, 64, (5, 7, 7), stride=2, padding=(2, 3, 3), bias=False),
+            norm=nn.BatchNorm3d(64),
+            pool=nn.MaxPool3d(3, stride=2, padding=1),
+            relu=nn.ReLU(),
+        ),
         res2_pool=nn.MaxPool3d((3, 1, 1), stride=(2, 1, 1), padding=(1, 0, 0)),
-        kernels_frames=((3,) * 3, (3,) * 4, (3,) * 6, (3,) * 3),
-        norm=partial(nn.BatchNorm3d, eps=1e-3, momentum=0.01),  # the shortcuts' have PyTorch's own
+        time_kernels=((3,) * 3, (3,) * 4, (3,) * 6, (3,) * 3),
     )
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm3d) and "shortcut" not in name:  # those have PyTorch's own
+            module.eps, module.momentum = 1e-3, 0.01
+    return network
 
 
 def _windows(maps: torch.Tensor, num_frames: int | None = None) -> torch.Tensor:
@@ -177,60 +115,42 @@ def _windows(maps: torch.Tensor, num_frames: int | None = None) -> torch.Tensor:
     return (means[:, 1:] + means[:, :-1]) / 2
 
 
-def _initialise(network: nn.Module) -> None:
-    """As PySlowFast does: each block begins as its shortcut."""
-    for module in network.modules():
-        if isinstance(module, nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, std=0.01)
-            nn.init.zeros_(module.bias)
-        elif isinstance(module, Bottleneck):
-            nn.init.zeros_(module.branch.get_submodule("c_bn").weight)  # type: ignore[arg-type]
-
-
-_LAYERS = (("a", 1), ("b", 2), ("c", 3))
-
 LAYOUTS: dict[str, KeyMap] = {
     "pyslowfast": [
-        (r"s1\.pathway0_stem\.conv\.(.*)", r"stem.0.\1"),
-        (r"s1\.pathway0_stem\.bn\.(.*)", r"stem.1.\1"),
-        (r"s(\d)\.pathway0_res(\d)\.branch2\.(.*)", r"res\1.\2.branch.\3"),
-        (r"s(\d)\.pathway0_res(\d)\.branch1\.(.*)", r"res\1.\2.shortcut.0.\3"),
-        (r"s(\d)\.pathway0_res(\d)\.branch1_bn\.(.*)", r"res\1.\2.shortcut.1.\3"),
+        (r"s1\.pathway0_stem\.conv\.(.+)", r"stem.conv.\1"),
+        (r"s1\.pathway0_stem\.bn\.(.+)", r"stem.norm.\1"),
+        *pyslowfast_blocks(r"\1.\3"),
     ],
     "pytorchvideo": [
-        (r"blocks\.0\.conv\.(.*)", r"stem.0.\1"),
-        (r"blocks\.0\.norm\.(.*)", r"stem.1.\1"),
-        # blocks.2 is the pooling after res2
+        (r"blocks\.0\.(.+)", r"stem.\1"),
         *(
-            (rf"blocks\.{block}\.res_blocks\.(\d)\.{theirs}\.(.*)", rf"res{stage}.\1.{ours}.\2")
-            for block, stage in ((1, 2), (3, 3), (4, 4), (5, 5))
-            for theirs, ours in (
-                *((f"branch2\\.conv_{layer}", f"branch.{layer}") for layer, _ in _LAYERS),
-                *((f"branch2\\.norm_{layer}", f"branch.{layer}_bn") for layer, _ in _LAYERS),
-                ("branch1_conv", "shortcut.0"),
-                ("branch1_norm", "shortcut.1"),
-            )
+            (rf"blocks\.{block}\.res_blocks\.(\d)\.{theirs}(.+)", rf"res{stage}.\1.{ours}\2")
+            for block, stage in ((1, 2), (3, 3), (4, 4), (5, 5))  # 2 is the pooling after res2
+            for theirs, ours in ((r"branch2\.", "branch."), ("branch1_", "shortcut."))
         ),
-        (r"blocks\.6\.proj\.(.*)", r"head.projection.\1"),
+        (r"blocks\.6\.proj\.(.+)", r"head.projection.\1"),
     ],
 }
 
 _WRAPPED = r"(?:mA\.|basenet\.|encoder\.)*"
 WINDOWS_LAYOUTS: dict[str, KeyMap] = {
     "pyvideoresearch": [
-        (rf"{_WRAPPED}conv1\.(.*)", r"stem.0.\1"),
-        (rf"{_WRAPPED}bn1\.(.*)", r"stem.1.\1"),
+        (rf"{_WRAPPED}conv1\.(.+)", r"stem.conv.\1"),
+        (rf"{_WRAPPED}bn1\.(.+)", r"stem.norm.\1"),
         *(
-            (rf"{_WRAPPED}layer{n}\.(\d)\.{theirs}\.(.*)", rf"res{n + 1}.\1.{ours}.\2")
-            for n in range(1, 5)
+            (rf"{_WRAPPED}layer{stage - 1}\.(\d)\.{theirs}\.(.+)", rf"res{stage}.\1.{ours}.\2")
+            for stage in (2, 3, 4, 5)
             for theirs, ours in (
-                *((f"conv{number}", f"branch.{layer}") for layer, number in _LAYERS),
-                *((f"bn{number}", f"branch.{layer}_bn") for layer, number in _LAYERS),
-                ("downsample", "shortcut"),
+                ("conv1", "branch.conv_a"),
+                ("bn1", "branch.norm_a"),
+                ("conv2", "branch.conv_b"),
+                ("bn2", "branch.norm_b"),
+                ("conv3", "branch.conv_c"),
+                ("bn3", "branch.norm_c"),
+                (r"downsample\.0", "shortcut.conv"),
+                (r"downsample\.1", "shortcut.norm"),
             )
         ),
-        (rf"{_WRAPPED}fc\.(.*)", r"head.projection.\1"),
+        (rf"{_WRAPPED}fc\.(.+)", r"head.projection.\1"),
     ]
 }

@@ -7,7 +7,6 @@ MobileNetV2 (``mobilenetv2``) and for Something-Something. The same weights run 
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import ClassVar
 
 import torch
@@ -50,17 +49,8 @@ class ShiftedBottleneck(nn.Module):
     def __init__(self, block: torchvision.models.resnet.Bottleneck, divisor: int) -> None:
         super().__init__()
         self.divisor = divisor
-        layers = {
-            "conv1": block.conv1,
-            "bn1": block.bn1,
-            "relu1": nn.ReLU(),
-            "conv2": block.conv2,
-            "bn2": block.bn2,
-            "relu2": nn.ReLU(),
-            "conv3": block.conv3,
-            "bn3": block.bn3,
-        }
-        self.branch = PerFrame(OrderedDict(layers))
+        layers = ("conv1", "bn1", "relu", "conv2", "bn2", "relu", "conv3", "bn3")
+        self.branch = PerFrame(*(block.get_submodule(layer) for layer in layers))
         self.shortcut = nn.Identity() if block.downsample is None else PerFrame(*block.downsample)
         self.relu = nn.ReLU()
 
@@ -105,13 +95,11 @@ class TSMResNet50(VideoNetwork):
     def __init__(self, num_classes: int, *, divisor: int = SHIFT_DIVISOR) -> None:
         super().__init__()
         pictures = torchvision.models.resnet50()
-        self.stem = nn.Sequential(PerFrame(pictures.conv1, pictures.bn1), nn.ReLU())
-        stages = [
-            OrderedDict((name, ShiftedBottleneck(block, divisor)) for name, block in layer.named_children())
+        self.stem = nn.Sequential(PerFrame(pictures.conv1, pictures.bn1, pictures.maxpool), nn.ReLU())
+        self.res2, self.res3, self.res4, self.res5 = (
+            nn.Sequential(*(ShiftedBottleneck(block, divisor) for block in layer))
             for layer in (pictures.layer1, pictures.layer2, pictures.layer3, pictures.layer4)
-        ]
-        self.res2 = nn.Sequential(OrderedDict([("pool", PerFrame(pictures.maxpool)), *stages[0].items()]))
-        self.res3, self.res4, self.res5 = (nn.Sequential(stage) for stage in stages[1:])
+        )
         self.num_features = 2048
         self.head = Head(self.num_features, num_classes)
 
@@ -156,8 +144,8 @@ def _resnet(prefix: str, head: str) -> KeyMap:
             for n in range(1, 5)
             for theirs, ours in (
                 (r"downsample\.(.*)", r"shortcut.\2"),
-                (r"(conv\d)\.(?:net\.)?(.*)", r"branch.\2.\3"),
-                (r"(bn\d\..*)", r"branch.\2"),
+                *((rf"conv{k}\.(?:net\.)?(.*)", rf"branch.{3 * k - 3}.\2") for k in (1, 2, 3)),
+                *((rf"bn{k}\.(.*)", rf"branch.{3 * k - 2}.\2") for k in (1, 2, 3)),
             )
         ),
         (rf"{head}\.(.*)", r"head.projection.\1"),

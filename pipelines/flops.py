@@ -74,10 +74,11 @@ class FlopCount:
 
     def costs(self, num_samples: int) -> dict[str, Cost]:
         """Return the mean cost of a sample by name of module; that of the whole network is ``""``."""
+        macs, operations = _with_holders(self._macs), _with_holders(self._operations)
         return {
             name: Cost(
-                sum(value for inner, value in self._macs.items() if _holds(name, inner)) / num_samples,
-                sum(value for inner, value in self._operations.items() if _holds(name, inner)) / num_samples,
+                macs[name] / num_samples,
+                operations[name] / num_samples,
                 sum(parameter.numel() for parameter in module.parameters()),
             )
             for name, module in self._network.named_modules()
@@ -85,7 +86,7 @@ class FlopCount:
 
     def _settle(self) -> int:
         """Give what ran since the last time to the module that is running."""
-        num_macs = self._counter.get_total_flops() // 2
+        num_macs = int(self._counter.get_total_flops()) // 2
         num_new, self._num_seen = num_macs - self._num_seen, num_macs
         self._macs[self._running[-1]] += num_new
         return num_new
@@ -203,8 +204,14 @@ def backbone_flops(
         ) from error
 
 
-def _holds(name: str, inner: str) -> bool:
-    return not name or inner == name or inner.startswith(f"{name}.")
+def _with_holders(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return sums by name: what a module did itself, and what all did whose names begin with its own."""
+    sums: dict[str, int] = defaultdict(int)
+    for name, count in counts.items():
+        parts = name.split(".") if name else []
+        for length in range(len(parts) + 1):
+            sums[".".join(parts[:length])] += count
+    return sums
 
 
 def _num_samples(value: Any) -> int:

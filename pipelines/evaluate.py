@@ -16,7 +16,7 @@ from vidprep.dataset import ShardDataset
 from vidprep.pipelines.evaluate_metrics import average_precisions, confusion_matrix, mean_class_accuracy, top_k
 from vidprep.pipelines.flops import count_flops
 from vidprep.pipelines.recipes import Recipe
-from vidprep.pipelines.train import to_device
+from vidprep.pipelines.train_loss import to_device
 
 NUM_COUNTED = 4  # batches over which the cost of data-dependent paths is averaged
 

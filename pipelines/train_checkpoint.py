@@ -19,11 +19,11 @@ CHECKPOINT_NAME = "checkpoint.pt"
 BEST_NAME = "best.pt"
 
 State = dict[str, Any]
-"""Numbers, strings, lists and tensors: ``torch.load(weights_only=True)`` reads it.
+"""Numbers, strings, lists and tensors: ``torch.load(weights_only=True)`` reads it."""
 
-``format``, ``recipe`` (a name of the table, or the path of a Python file), ``settings`` (of the recipe, that were
-changed), ``classes``, ``seed``, ``epoch`` (how many are done) and ``model`` are for all; the rest is for going on.
-"""
+KEYS = ("format", "recipe", "settings", "classes", "seed", "epoch", "model")
+"""What is for all: ``recipe`` is a name of the table, or the path of a Python file, ``settings`` what was changed of
+it, ``epoch`` how many are done. The rest is for going on."""
 
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
@@ -47,7 +47,7 @@ def read_checkpoint(path: Path) -> State:
         raise UsageError(f"checkpoint={path}: {error.strerror or error}; {cure}") from error
     except Exception as error:  # torch raises many kinds for damaged files
         raise UsageError(f"checkpoint={path}: can't be read, it is damaged or no checkpoint; {cure}") from error
-    if not isinstance(state, dict) or "format" not in state or "recipe" not in state:
+    if not isinstance(state, dict) or not state.keys() >= set(KEYS):
         raise UsageError(f"checkpoint={path}: is none of vidprep's; {cure}")
     if state["format"] != FORMAT:
         raise UsageError(
@@ -55,6 +55,16 @@ def read_checkpoint(path: Path) -> State:
             " wrote it"
         )
     return state
+
+
+def check_same(own: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> None:
+    """UsageError unless a checkpoint's training is the one that is meant: it names the first difference."""
+    for name in dict.fromkeys([*own, *found]):
+        if own.get(name) != found.get(name):
+            raise UsageError(
+                f"{name}={own.get(name)}: {folder} holds a training with {name}={found.get(name)}; give the same"
+                " command to go on with it, another folder (--to), or --overwrite to begin anew"
+            )
 
 
 def load_model(checkpoint: Path, recipe: Recipe | None = None) -> tuple[nn.Module, Recipe, State]:
@@ -83,3 +93,16 @@ def load_model(checkpoint: Path, recipe: Recipe | None = None) -> tuple[nn.Modul
     except WeightsError as error:
         raise UsageError(f"{error}, or the recipe that it was trained with") from error
     return model, recipe, state
+
+
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the state of torch's random numbers, on the CPU and on a GPU."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else state
+
+
+def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Go on with random numbers where :func:`random_state` found them."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -58,7 +58,7 @@ def filled_clip(name: str, *shape: int) -> torch.Tensor:
     return torch.from_numpy(_stream("input:" + name).standard_normal(shape).astype(np.float32))
 
 
-@cache
+@functools.cache
 def on_meta(build: Callable[..., VideoNetwork], num_classes: int = 400, **options: bool) -> VideoNetwork:
     """A network without weights, in evaluation mode: its shapes and counts cost nothing. Leave it as it is."""
     with torch.device("meta"):

@@ -10,7 +10,7 @@ import torch
 import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
-from networks import filled_clip, filled_state, norm_shapes, num_parameters, shapes_of
+from networks import filled_clip, filled_on_meta, norm_shapes, num_parameters, shapes_of
 from torch import nn
 
 from vidprep.models.backbones import FrameNetwork
@@ -32,13 +32,14 @@ from vidprep.models.weights import load_weights, read_state_dict, renamed
 
 def official_network(num_channels: int, num_classes: int = 3) -> tuple[nn.Module, nn.Module]:
     """The authors' network of one modality: a batch norm of the input, and torchvision's ResNet-18."""
-    pictures = torchvision.models.resnet18(num_classes=num_classes)
-    if num_channels == 2:
-        pictures.conv1 = nn.Conv2d(2, 64, kernel_size=7, stride=2, padding=3, bias=False)
-    pictures.load_state_dict(filled_state(shapes_of(pictures)))
-    data_bn = nn.BatchNorm2d(num_channels)
-    data_bn.load_state_dict(filled_state(shapes_of(data_bn)))
-    return data_bn.eval(), pictures.eval()
+
+    def build() -> nn.Module:
+        pictures = torchvision.models.resnet18(num_classes=num_classes)
+        if num_channels == 2:
+            pictures.conv1 = nn.Conv2d(2, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        return pictures
+
+    return filled_on_meta(lambda: nn.BatchNorm2d(num_channels)), filled_on_meta(build)
 
 
 def official_state(data_bn: nn.Module, pictures: nn.Module) -> dict[str, torch.Tensor]:

@@ -10,6 +10,7 @@ from networks import (
     Shapes,
     conv,
     filled_clip,
+    filled_on_meta,
     filled_state,
     giga_macs,
     norm_shapes,
@@ -161,8 +162,7 @@ def test_a_file_of_pyvideoresearch_gives_the_rows_of_the_network_written_out(tmp
 
 def test_on_a_still_clip_it_is_torchvisions_resnet50() -> None:
     """With kernels over time that look at their own frame alone."""
-    pictures = torchvision.models.resnet50(num_classes=3).eval()
-    pictures.load_state_dict(filled_state(shapes_of(pictures)))
+    pictures = filled_on_meta(lambda: torchvision.models.resnet50(num_classes=3))
     network = i3d_resnet50(3).eval()
     wanted = renamed_from_pyvideoresearch(shapes_of(network), pictures.state_dict())
     load_weights(network, wanted, source="test")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torchvision
-from networks import filled_clip, filled_state, giga_macs, num_parameters, shapes_of
+from networks import filled_clip, filled_on_meta, giga_macs, num_parameters, shapes_of
 from torch import nn
 
 from vidprep.models.backbones import BACKBONES, PerFrame, load_backbone
@@ -49,8 +49,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", HEADS)
 def test_torchvisions_file_gives_torchvisions_logits(name: str, tmp_path: Path) -> None:
-    original = torchvisions(name, 3)
-    original.load_state_dict(filled_state(shapes_of(original)))
+    original = filled_on_meta(lambda: torchvisions(name, 3))
     torch.save(original.state_dict(), tmp_path / "a.pth")
     network = load_backbone(name, 3, tmp_path / "a.pth").eval()
     clip = filled_clip("torchvision", 2, 3, 4, 40, 56)

@@ -16,7 +16,9 @@ import click
 from vidprep import __version__
 from vidprep.cli.export import export
 from vidprep.cli.extract import extract
+from vidprep.cli.flops import flops
 from vidprep.cli.manifest import manifest
+from vidprep.cli.train import train
 from vidprep.errors import ManifestError, UsageError, VidprepError
 
 if TYPE_CHECKING:
@@ -130,4 +132,6 @@ def demo_data(folder: Path, **choices: int) -> None:
 
 main.add_command(export)
 main.add_command(extract)
+main.add_command(flops)
 main.add_command(manifest)
+main.add_command(train)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidprep.models.backbones import VideoNetwork
+from vidprep.models.weights import KeyMap, renamed
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -64,8 +66,22 @@ def filled_clip(name: str, *shape: int) -> torch.Tensor:
     return torch.from_numpy(_stream("input:" + name).standard_normal(shape).astype(np.float32))
 
 
+@cache
+def on_meta(build: Callable[..., VideoNetwork], num_classes: int = 400, **options: bool) -> VideoNetwork:
+    """A network without weights, in evaluation mode: its shapes and counts cost nothing. Leave it as it is."""
+    with torch.device("meta"):
+        return build(num_classes, **options).eval()
+
+
 def shapes_of(network: nn.Module) -> Shapes:
     return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def renamed_shapes(official: Shapes, key_map: KeyMap) -> Shapes:
+    """What a checkpoint of these names and shapes gives us; two names must not become one."""
+    ours = renamed({name: torch.empty(shape, device="meta") for name, shape in official.items()}, key_map)
+    assert len(ours) == len(official)
+    return {name: tuple(value.shape) for name, value in ours.items()}
 
 
 def num_parameters(network: nn.Module) -> int:

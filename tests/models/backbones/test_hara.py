@@ -14,6 +14,8 @@ from networks import (
     norm,
     norm_shapes,
     num_parameters,
+    on_meta,
+    renamed_shapes,
     shapes_of,
 )
 from torch.nn import functional
@@ -28,15 +30,10 @@ from vidprep.models.backbones.hara import (
     hara_resnet18,
     hara_resnet18_a,
 )
-from vidprep.models.weights import WeightsError, renamed
+from vidprep.models.weights import WeightsError
 
 State = Mapping[str, torch.Tensor]
 BUILDS = {"hara_resnet18": hara_resnet18, "hara_resnet18_a": hara_resnet18_a}
-
-
-def on_meta(build: Callable[[int], HaraResNet18], num_classes: int = 400) -> HaraResNet18:
-    with torch.device("meta"):
-        return build(num_classes).eval()
 
 
 def official_shapes(num_classes: int, *, has_downsample: bool) -> Shapes:
@@ -100,8 +97,7 @@ def test_an_official_file_gives_the_logits_of_the_network_written_out(name: str,
 @pytest.mark.parametrize("name", BUILDS)
 def test_names_and_shapes_are_the_authors(name: str) -> None:
     official = official_shapes(7, has_downsample=name == "hara_resnet18")
-    ours = {new: official[old] for old in official for new in renamed({old: torch.empty(0)}, LAYOUTS["hara"])}
-    assert len(ours) == len(official)
+    ours = renamed_shapes(official, LAYOUTS["hara"])
     assert ours == shapes_of(on_meta(BUILDS[name], 7))
 
 

@@ -15,6 +15,8 @@ from networks import (
     giga_macs,
     norm_shapes,
     num_parameters,
+    on_meta,
+    renamed_shapes,
     shapes_of,
 )
 from torch import nn
@@ -34,11 +36,6 @@ from vidprep.models.weights import load_weights, renamed
 State = Mapping[str, torch.Tensor]
 DEPTHS = (3, 4, 6, 3)
 ALTERNATING = ([3, 3, 3], [3, 1, 3, 1], [3, 1, 3, 1, 3, 1], [1, 3, 1])
-
-
-def on_meta(build: Callable[[int], I3DResNet50], num_classes: int = 400) -> I3DResNet50:
-    with torch.device("meta"):
-        return build(num_classes).eval()
 
 
 def official_shapes(layout: str, num_classes: int) -> Shapes:
@@ -187,8 +184,7 @@ def renamed_from_pyvideoresearch(shapes: Shapes, state: State) -> dict[str, torc
 def test_names_and_shapes_are_the_authors(layout: str) -> None:
     official = official_shapes(layout, 7)
     key_map = {**LAYOUTS, **WINDOWS_LAYOUTS}[layout]
-    ours = {new: official[old] for old in official for new in renamed({old: torch.empty(0)}, key_map)}
-    assert len(ours) == len(official)
+    ours = renamed_shapes(official, key_map)
     wanted = shapes_of(on_meta(i3d_resnet50_windows if layout == "pyvideoresearch" else i3d_resnet50, 7))
     if layout == "pyvideoresearch":
         assert ours.pop("head.projection.weight") == (*wanted.pop("head.projection.weight"), 1, 1, 1)
@@ -246,10 +242,11 @@ def test_giga_macs_of_pyslowfasts_variant() -> None:
         nonlocal num_normed
         num_normed += inputs[0].numel()
 
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):
-            module.register_forward_pre_hook(count)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm3d)]
+    hooks = [module.register_forward_pre_hook(count) for module in norms]
     macs = giga_macs(network, 32, 256, 256)
+    for hook in hooks:
+        hook.remove()
     assert macs == pytest.approx(148.4, rel=0.001)
     assert macs + 2 * num_normed / 1e9 == pytest.approx(149.1, rel=0.003)
     assert giga_macs(network, 8, 256, 256) == pytest.approx(37.53, rel=0.015)

@@ -53,6 +53,14 @@ def filled(network: VideoNetwork) -> VideoNetwork:
     return network.eval()
 
 
+def filled_on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    """Any network with filled weights, in evaluation mode, without the time that random ones take."""
+    with torch.device("meta"):
+        network = build().eval()
+    network.load_state_dict(filled_state(shapes_of(network)), assign=True)
+    return network
+
+
 def filled_clip(name: str, *shape: int) -> torch.Tensor:
     """A clip of normal numbers [shape=(N, 3, T, H, W), dtype=float32]."""
     return torch.from_numpy(_stream("input:" + name).standard_normal(shape).astype(np.float32))

@@ -12,12 +12,12 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from runs import extract_here
 
 from tests.runs import vidprep, write_clip
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.errors import ManifestError
 from vidprep.manifest import Manifest, check, find_rows, load_standard
-from vidprep.pipelines.extract import extract
 from vidprep.pipelines.extract_options import Options
 
 ANNOTATIONS = Path(__file__).resolve().parents[1].parent / "shared" / "annotations"
@@ -151,7 +151,7 @@ def test_that_command_loses_nothing_and_its_videos_can_be_extracted(tmp_path: Pa
             assert container.streams.video[0].average_rate == 12
             assert [bytes(packet) for packet in container.demux(video=0) if packet.size] == jpegs
     out = tmp_path / "shards"
-    extract(root, out, SMALL, manifest="something-v1", annotations=lists)
+    extract_here(root, out, SMALL, manifest="something-v1", annotations=lists)
     found = {sample["path"]: (sample["labels"], sample["splits"], sample["num_frames"]) for sample in samples(out)}
     assert found == {"11.mkv": ([2], ["train"], 7), "13.mkv": ([5], ["val"], 5)}
 
@@ -192,7 +192,7 @@ def test_charades_videos_become_samples_with_what_happens_when(tmp_path: Path) -
     lists.mkdir()
     (lists / "Charades_v1_train.csv").write_text("id,actions,length\n46GP8,c092 0.10 0.60;c003 0.50 9.00,24.83\n")
     (lists / "Charades_v1_test.csv").write_text("id,actions,length\nYSKX3,,2\n")
-    extract(root, out, SMALL, manifest="charades", annotations=lists)
+    extract_here(root, out, SMALL, manifest="charades", annotations=lists)
     found = {sample["path"]: sample for sample in samples(out)}
     assert found["46GP8.mp4"]["actions"] == [[92, 0.1, 0.6], [3, 0.5, 9.0]]
     assert found["46GP8.mp4"]["labels"] == [3, 92]

@@ -9,13 +9,13 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from bad_videos import in_process, make
-from runs import vidprep
+from bad_videos import make
+from runs import extract_here, vidprep
 
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.codec.video import Video
 from vidprep.modalities import motion
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 from vidprep.pipelines.extract_options import Summary
 from vidprep.shards.reader import Sample, read_samples
 
@@ -87,8 +87,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def extracted(clips: Path, out: Path, codec: str, modalities: tuple[str, ...]) -> tuple[Summary, dict[str, Sample]]:
     options = Options(codec=codec, size=None if codec == "copy" else "native", modalities=modalities, num_workers=1)
-    with in_process():
-        summary = extract(clips, out, options)
+    summary = extract_here(clips, out, options)
     samples = [sample for shard in sorted(out.glob("*.tar")) for sample in read_samples(shard)]
     return summary, {sample.facts["path"]: sample for sample in samples}
 

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_videos import IRREGULAR, claim_frames, hum, in_process, make, without_i_frames
+from bad_videos import IRREGULAR, claim_frames, hum, make, without_i_frames
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from runs import in_process
 
 from vidprep.codec.transcode import Recipe, transcode
 from vidprep.codec.video import Video

@@ -132,8 +132,7 @@ class TestExtract:
         (tmp_path / "clips/a/empty.avi").touch()
         (tmp_path / "clips/notes.txt").touch()
         for _ in range(2):  # a second run tries nothing, and says the same
-            result = vidprep("extract", tmp_path / "clips", "--out", tmp_path / "out", *QUICK)
-            assert result.returncode == 1
+            result = run_here("extract", tmp_path / "clips", "--out", tmp_path / "out", *QUICK, status=1)
             assert result.stderr == (
                 "1 failed (after mending: the same command with --retry-failed):\n"
                 "  a/empty.avi: size_bytes=0 of a/empty.avi: an empty file holds no video; get it anew or remove it\n"

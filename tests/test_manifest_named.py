@@ -12,9 +12,8 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from runs import extract_here
+from runs import extract_here, run_here, write_clip
 
-from tests.runs import vidprep, write_clip
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.errors import ManifestError
 from vidprep.manifest import Manifest, check, find_rows, load_standard
@@ -172,8 +171,7 @@ def test_overlapping_segments_of_epic_become_samples_with_verb_and_noun(tmp_path
     )
     out = tmp_path / "shards"
     arguments = ("--manifest", "epic-kitchens55", "--annotations", lists, "--size", "native", "--modalities", "rgb")
-    run = vidprep("extract", *arguments, "--workers", 1, "--out", out, root)
-    assert run.returncode == 0, run.stderr
+    run_here("extract", *arguments, "--workers", 1, "--out", out, root)
     classes = load_standard("epic-kitchens55").classes
     opened, closed = classes.index("open cupboard"), classes.index("close cupboard")
     found = {(sample["path"], sample["start_seconds"]): sample for sample in samples(out)}
@@ -206,7 +204,6 @@ def test_the_command_line_says_a_broken_official_file_in_one_line(tmp_path: Path
         ("manifest", "check", "epic-kitchens55", root, "--annotations", lists),
         ("extract", "--manifest", "epic-kitchens55", "--annotations", lists, "--out", tmp_path / "shards", root),
     ):
-        run = vidprep(*arguments)
-        assert run.returncode == 2
+        run = run_here(*arguments, status=2)
         assert "line 3: stop_timestamp='00:00:0' must be a time such as" in run.stderr
         assert "Traceback" not in run.stderr

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 from bad_videos import make
-from runs import extract_here, vidprep
+from runs import extract_here, run_here, vidprep
 
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.codec.video import Video
@@ -183,12 +183,10 @@ class TestCommand:
 
     def test_copy(self, folder: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
-        result = vidprep("extract", "--codec", "copy", "--modalities", "motion", "--workers", 1, "--out", out, folder)
-        assert result.returncode == 1
+        result = run_here("extract", "--codec", "copy", "--modalities", "motion", "--out", out, folder, status=1)
         assert "warning: motion_exact=false for 1 videos: their vectors may refer to several pictures" in result.stderr
         assert "  fields_mpeg4.avi: interlaced=true at pts_seconds=0.0 in " in result.stderr
         assert "  vp9.webm: codec=vp9: its decoder exports no motion vectors" in result.stderr
-        assert "Traceback" not in result.stderr
 
     def test_the_default_reads_all_of_them(self, folder: Path, tmp_path: Path) -> None:
         out = tmp_path / "out"
@@ -197,6 +195,5 @@ class TestCommand:
         assert result.stdout.startswith("4 videos, ")
 
     def test_inspect_encodes_what_is_interlaced(self, folder: Path, tmp_path: Path) -> None:
-        result = vidprep("inspect", "--out", tmp_path / "sheet.png", folder / "fields_mpeg4.avi")
-        assert result.returncode == 0, result.stderr
+        result = run_here("inspect", "--out", tmp_path / "sheet.png", folder / "fields_mpeg4.avi")
         assert "because it is interlaced, or its size changes" in " ".join(result.stdout.split())

@@ -28,7 +28,7 @@ from runs import (
     write_ffmpeg,
 )
 
-NUM_KILLS = 20
+NUM_KILLS = 10
 NUM_CLIPS, NUM_SHARDS = 10, 5  # five shards of two clips
 # Runs the command line and dies by SIGKILL just before the n-th call of a method, such as pathlib:Path.replace.
 DIE_BEFORE = """
@@ -98,7 +98,7 @@ def check_what_looks_finished(out: Path, reference: Path) -> None:
 
 
 class TestSigkill:
-    def test_twenty_kills_at_random_moments(self, clips: Path, reference: Path, tmp_path: Path) -> None:
+    def test_ten_kills_at_random_moments(self, clips: Path, reference: Path, tmp_path: Path) -> None:
         """Each run goes on where the kill before left the folder; a finished folder makes way for a new one."""
         moments = random.Random(2)
         expected = contents(reference)

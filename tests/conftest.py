@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,12 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("os.fsync", lambda descriptor: None)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_old_to_collect() -> None:
+    """What the imports made lives on: full collections, by the garbage collector or by a test, need not walk it."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,19 @@ from hypothesis import settings
 settings.register_profile("vidprep", derandomize=True, deadline=None)
 settings.load_profile("vidprep")
 
+# Long files of few tests. They begin first: one that began last would leave every process but its own with nothing.
+LONG = ("test_fuzz.py", "test_resume.py", "test_extract.py", "test_real_data.py", "test_ranks.py", "test_readme.py")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have processes take files in the order of the collection; by itself xdist begins with those of most tests."""
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _no_waiting_for_the_disk() -> Iterator[None]:

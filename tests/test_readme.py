@@ -41,7 +41,7 @@ def test_the_snippets_import_what_there_is() -> None:
 
 def test_the_snippets_that_train_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a smaller demo dataset; what their comments say of shapes and types is so."""
-    for _ in write_demo_data(tmp_path / "demo/data", DemoSettings(num_classes=2, num_groups=16, num_frames=36)):
+    for _ in write_demo_data(tmp_path / "demo/data", DemoSettings(num_classes=2, num_groups=12, num_frames=36)):
         pass
     options = Options(modalities=("rgb", "motion", "residual"), layout="bitstream")
     extract_here(tmp_path / "demo/data", tmp_path / "demo/shards", options)

@@ -52,6 +52,9 @@ class Recipe:
         It begins with ``warmup_start`` times the learning rate, and rises linearly.
     max_grad_norm : float, optional
         To which length gradients are clipped.
+    video_score : {"mean", "max"}
+        What an evaluation makes of a video's test views: the mean of their probabilities; or the most of their logits,
+        which is usual for Charades, whose actions fill a part of a video alone.
     label_smoothing : float
         The share of the target that goes to all classes alike.
     name, settings : str and mapping
@@ -86,6 +89,7 @@ class Recipe:
     warmup_start: float = 0.1
     max_grad_norm: float | None = None
     label_smoothing: float = 0.0
+    video_score: Literal["mean", "max"] = "mean"
     name: str = field(default="", compare=False)
     settings: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
@@ -127,6 +131,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "learning_rate": (lambda value: _is_number(0)(value) and value > 0, "a positive number"),
     "momentum": (lambda value: _is_number(0, 1)(value) and value < 1, "a number from 0 to 1, exclusive"),
     "weight_decay": _NOT_NEGATIVE,
+    "video_score": _is_one_of("mean", "max"),
     "schedule": _is_one_of("cosine", "step", "plateau", "constant"),
     "factor": _SHARE,
     "patience": (lambda value: type(value) is int and value >= 0, "an integer, not negative"),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vidprep import __version__
+from vidprep.cli.evaluate import evaluate, plot
 from vidprep.cli.export import export
 from vidprep.cli.extract import extract
 from vidprep.cli.flops import flops
@@ -130,8 +131,10 @@ def demo_data(folder: Path, **choices: int) -> None:
     click.echo(f"{len(clips)} clips of {settings.num_classes} classes: {folder}")
 
 
+main.add_command(evaluate)
 main.add_command(export)
 main.add_command(extract)
 main.add_command(flops)
 main.add_command(manifest)
+main.add_command(plot)
 main.add_command(train)

@@ -28,6 +28,7 @@ from vidprep.pipelines.train_checkpoint import (
     check_same,
     random_state,
     read_checkpoint,
+    set_random_state,
     write_checkpoint,
 )
 from vidprep.pipelines.train_loss import check_labels, loss_of, to_device
@@ -255,7 +256,7 @@ class _Training:
         self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         self.epoch, self.sums, self.history = state["epoch"], _Sums(**state["sums"]), state["history"]
-        _setrandom_state(state["random"][self.ranks.rank], self.ranks.device)
+        set_random_state(state["random"][self.ranks.rank], self.ranks.device)
 
     def summary(self, num_resumed: int) -> Summary:
         """Return how it ended."""

@@ -211,7 +211,9 @@ def evaluate(
                 on_progress(number, len(loader))
         speed = measure_speed(run, first, options.device)
     except torch.OutOfMemoryError as error:
-        raise TrainError(f"batch_size={size}: the memory of the GPU is too small; take a smaller --batch-size") from error
+        raise TrainError(
+            f"batch_size={size}: the memory of the GPU is too small; take a smaller --batch-size"
+        ) from error
     return Evaluation(
         keys=videos.keys,
         scores=videos.scores,

@@ -19,13 +19,14 @@ import torch
 from torch import nn
 
 from vidprep.errors import TrainError
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_checkpoint import (
     BEST_NAME,
     CHECKPOINT_NAME,
     FORMAT,
     State,
     check_same,
+    load_state,
     random_state,
     read_checkpoint,
     set_random_state,
@@ -250,7 +251,7 @@ class _Training:
 
     def load(self, state: State) -> None:
         """Go on from a checkpoint."""
-        self.model.load_state_dict(state["model"])
+        load_state(self.model, state, self.to / CHECKPOINT_NAME)
         self.optimiser.load_state_dict(state["optimiser"])
         self.plateau.load_state_dict(state["plateau"])
         self.scaler.load_state_dict(state["scaler"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 
 
 class Plateau:

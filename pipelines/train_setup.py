@@ -10,7 +10,7 @@ from torch import nn
 from vidprep.dataset import Loader, ShardDataset
 from vidprep.errors import UsageError
 from vidprep.models.weights import WeightsError, load_weights, read_state_dict
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_options import Options
 
 

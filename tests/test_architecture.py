@@ -39,7 +39,7 @@ ROOMS_IT_MAY_IMPORT = {
     "pipelines.export": {"features", "modalities", "reading", "sampling", "shards"},
     "pipelines.extract": {"codec", "modalities", "shards", "sampling"},
     "pipelines.inspect": {"codec", "modalities", "shards"},
-    "pipelines.recipes": {"sampling"},
+    "pipelines.recipe": {"sampling"},
     "pipelines.train": {"shards"},
     "reading": ALL_MAY,
     "sampling": ALL_MAY,

@@ -54,7 +54,8 @@ class _Commands(click.Group):
             _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
         except KeyboardInterrupt as error:
             word, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
-            _fail(f"{word}; run the same command again, it goes on where it ended", status)
+            command = "the same command, without --overwrite," if "--overwrite" in sys.argv else "the same command"
+            _fail(f"{word}; run {command} again, it goes on where it ended", status)
         finally:
             signal.signal(signal.SIGTERM, handler)
 

@@ -1,6 +1,7 @@
 """Two ranks under torchrun train as one process does; what ranks agree on, one alone too."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from vidprep.errors import UsageError
 from vidprep.pipelines.train import train
 from vidprep.pipelines.train_options import Options
 from vidprep.pipelines.train_ranks import join_ranks
+from vidprep.pipelines.train_setup import read_batches
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ class TestTwoRanks:
 
     def test_another_number_of_ranks_is_refused(self, said_and_left: tuple[str, Path], shards: Path) -> None:
         options = Options(split=TRAIN, validate=TEST)
-        with pytest.raises(UsageError, match="num_ranks=1: .* holds a training with num_ranks=2"):
+        with pytest.raises(UsageError, match=r"num_ranks=1: .* holds a training with num_ranks=2"):
             train(train_ranks_script.recipe(), shards, said_and_left[1] / "whole", options)
 
 
@@ -97,6 +99,18 @@ class TestOneRank:
         finally:
             torch.distributed.destroy_process_group()
 
+    def test_torchrun_s_group_is_joined_and_left(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        told = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for name, value in (told | {"GLOO_SOCKET_IFNAME": "lo"}).items():
+            monkeypatch.setenv(name, value)
+        with join_ranks("cpu") as ranks:
+            assert torch.distributed.get_backend() == "gloo"
+            assert (ranks.rank, ranks.num_ranks) == (0, 1)
+        assert not torch.distributed.is_initialized()
+
     def test_fewer_gpus_than_processes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("LOCAL_RANK", "2")
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -104,8 +118,6 @@ class TestOneRank:
             join_ranks("cuda").__enter__()
 
     def test_a_batch_that_ranks_can_not_share(self, shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from vidprep.pipelines.train_setup import read_batches
-
         monkeypatch.setenv("WORLD_SIZE", "3")
         with pytest.raises(UsageError, match="batch_size=4: must be a multiple of the 3 ranks, which share it"):
             read_batches(trainings.tiny_recipe(), shards, Options())

@@ -46,4 +46,6 @@ def run(shards: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    torch.distributed.init_process_group("gloo")  # one for all that follows: torchrun's can't be made twice
     run(Path(sys.argv[1]), Path(sys.argv[2]))
+    torch.distributed.destroy_process_group()

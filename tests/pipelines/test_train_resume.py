@@ -234,13 +234,15 @@ class TestOtherTrainings:
 
 def test_a_lock_goes_with_the_process_that_took_it(tmp_path: Path) -> None:
     """A worker that outlives its run has the run's open files, but not its locks."""
-    reading, writing = os.pipe()
+    (hears, says), (waits, ends) = os.pipe(), os.pipe()
     with locked_folder(tmp_path, "vidprep train", "to", tmp_path):
-        child = begin_child(lambda: os.close(writing) or os.read(reading, 1))
+        child = begin_child(lambda: (os.close(ends), os.write(says, b"1"), os.read(waits, 1)))
+        os.read(hears, 1)
         with pytest.raises(ShardError), locked_folder(tmp_path, "vidprep train", "to", tmp_path):
             pass
     with locked_folder(tmp_path, "vidprep train", "to", tmp_path):
         assert os.waitpid(child, os.WNOHANG) == (0, 0)  # it still lives
-    os.close(writing)
+    os.close(ends)
     assert os.waitpid(child, 0) == (child, 0)
-    os.close(reading)
+    for descriptor in (hears, says, waits):
+        os.close(descriptor)

@@ -197,7 +197,7 @@ def backbone_flops(
         clip = torch.empty(1, 3, num_frames, size, size)
     try:
         return count_flops(network, clip)
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
             f"frames={num_frames}, size={size}: {name} takes no such clip ({reason}); enlarge it"

@@ -19,15 +19,17 @@ import torch
 from torch import nn
 
 from vidprep.errors import TrainError
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_checkpoint import (
     BEST_NAME,
     CHECKPOINT_NAME,
     FORMAT,
     State,
     check_same,
+    load_state,
     random_state,
     read_checkpoint,
+    set_random_state,
     write_checkpoint,
 )
 from vidprep.pipelines.train_loss import check_labels, loss_of, to_device
@@ -249,13 +251,13 @@ class _Training:
 
     def load(self, state: State) -> None:
         """Go on from a checkpoint."""
-        self.model.load_state_dict(state["model"])
+        load_state(self.model, state, self.to / CHECKPOINT_NAME)
         self.optimiser.load_state_dict(state["optimiser"])
         self.plateau.load_state_dict(state["plateau"])
         self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         self.epoch, self.sums, self.history = state["epoch"], _Sums(**state["sums"]), state["history"]
-        _setrandom_state(state["random"][self.ranks.rank], self.ranks.device)
+        set_random_state(state["random"][self.ranks.rank], self.ranks.device)
 
     def summary(self, num_resumed: int) -> Summary:
         """Return how it ended."""

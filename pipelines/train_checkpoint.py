@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ it, ``epoch`` how many are done. The rest is for going on."""
 
 def write_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
     """Write a checkpoint, whole or not at all."""
+    data = io.BytesIO()  # since torch hides why a file can't be written
+    torch.save(dict(state), data)
     with whole_file(path) as file:
-        torch.save(dict(state), file)
+        file.write(data.getbuffer())
 
 
 def read_checkpoint(path: Path) -> State:
@@ -88,11 +91,16 @@ def load_model(checkpoint: Path, recipe: Recipe | None = None) -> tuple[nn.Modul
             raise UsageError(f"checkpoint={checkpoint}: names no recipe, it was trained from Python; give the recipe")
         recipe = find_recipe(state["recipe"], state["settings"])
     model = recipe.build(len(state["classes"]))
-    try:
-        load_weights(model, state["model"], source=str(checkpoint))
-    except WeightsError as error:
-        raise UsageError(f"{error}, or the recipe that it was trained with") from error
+    load_state(model, state, checkpoint)
     return model, recipe, state
+
+
+def load_state(model: nn.Module, state: State, path: Path) -> None:
+    """Load a checkpoint's weights into the model of its recipe; UsageError if that makes another model by now."""
+    try:
+        load_weights(model, state["model"], source=str(path))
+    except WeightsError as error:
+        raise UsageError(f"{error}, or the recipe as it was in the training") from error
 
 
 def random_state(device: torch.device) -> dict[str, torch.Tensor]:

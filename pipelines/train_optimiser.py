@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vidprep.errors import UsageError
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 
 
 def make_optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:

@@ -10,12 +10,18 @@ from torch import nn
 from vidprep.dataset import Loader, ShardDataset
 from vidprep.errors import UsageError
 from vidprep.models.weights import WeightsError, load_weights, read_state_dict
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_options import Options
 
 
 def read_batches(recipe: Recipe, shards: Path, options: Options) -> tuple[ShardDataset, Loader]:
-    """Return what is trained on: samples in an order of their own in each epoch, and their batches."""
+    """Return what is trained on: samples in an order of their own in each epoch, and this rank's batches.
+
+    Raises
+    ------
+    UsageError
+        If the batch can't be shared evenly by the ranks.
+    """
     dataset = ShardDataset(
         shards,
         options.split,
@@ -25,11 +31,18 @@ def read_batches(recipe: Recipe, shards: Path, options: Options) -> tuple[ShardD
         shuffle=True,
         seed=options.seed,
     )
+    num_ranks = dataset.ranks[1]
+    batch_size, rest = divmod(recipe.batch_size, num_ranks)
+    if rest:
+        raise UsageError(
+            f"batch_size={recipe.batch_size}: must be a multiple of the {num_ranks} ranks, which share it; change"
+            " --batch-size"
+        )
     # A last batch that is not full would count for more, and one of a single sample breaks normalisation.
     loader = dataset.loader(
-        recipe.batch_size,
+        batch_size,
         options.num_workers,
-        drop_last=dataset.num_items >= recipe.batch_size,
+        drop_last=dataset.num_items >= batch_size,
         persistent_workers=options.num_workers > 0,
         pin_memory=options.device == "cuda",
         generator=torch.Generator(),  # so that to begin to iterate, once more after a kill, draws nothing from torch's

@@ -12,7 +12,7 @@ from torch import nn
 
 from vidprep.dataset import ShardDataset
 from vidprep.pipelines.evaluate_metrics import average_precisions, top_k
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_loss import check_labels, to_device
 from vidprep.pipelines.train_ranks import Ranks
 

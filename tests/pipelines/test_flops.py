@@ -186,6 +186,7 @@ class TestModules:
         inner = Calls(forward, first=block(), last=block())
         costs = count_flops(nn.Sequential(nn.Sequential(inner), block()), PICTURES)
         assert costs["0.0"].macs == 2 * BLOCK[0] + 2 * 27
+        assert costs["0.0.first"].macs == costs["0.0.last"].macs == BLOCK[0]
         assert costs[""].macs == 3 * BLOCK[0] + 2 * 27
 
     def test_compiled_networks_count_as_those_that_they_were_made_of(self) -> None:

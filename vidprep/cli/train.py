@@ -10,7 +10,30 @@ import click
 if TYPE_CHECKING:
     from vidprep.pipelines.train_options import Summary
 
-RECIPE_NAMES = ("r3d-18", "r2plus1d-18")
+RECIPE_NAMES = (
+    "r3d-18",
+    "r2plus1d-18",
+    "hara-resnet18",
+    "hara-resnet18-a",
+    "x3d-xs",
+    "x3d-s",
+    "x3d-m",
+    "x3d-l",
+    "x3d-xl",
+    "x3d-xs-pytorchvideo",
+    "x3d-s-pytorchvideo",
+    "x3d-m-pytorchvideo",
+    "x3d-l-pytorchvideo",
+    "resnet3d-18",
+    "resnet3d-50",
+    "slowfast-r18-8x8",
+    "slowfast-r50-8x8",
+    "slowfast-r50-4x16",
+    "i3d-resnet50",
+    "i3d-resnet50-windows",
+    "tsm-mobilenet-v2",
+    "tsm-resnet50",
+)
 _CHANGED = ("epochs", "batch_size", "learning_rate")
 
 
@@ -24,7 +47,7 @@ _CHANGED = ("epochs", "batch_size", "learning_rate")
     "--validate-every", type=click.IntRange(min=1), default=1, show_default=True, metavar="EPOCHS", help="How often."
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Instead of the recipe's.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Of each process, instead of the recipe's.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Of a step, over all GPUs, instead of the recipe's.")
 @click.option("--learning-rate", type=float, help="Instead of the recipe's.")
 @click.option("--weights", type=click.Path(path_type=Path), metavar="FILE", help="What the backbone begins with.")
 @click.option("--new-head", "has_new_head", is_flag=True, help="All of --weights but the classifier: other classes.")

@@ -210,6 +210,13 @@ class TestOtherTrainings:
         ]
         assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
 
+    @pytest.mark.parametrize("name", ["metrics.csv", "best.pt"])
+    def test_files_of_others_are_left(self, shards: Path, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(UsageError, match=f"holds {name}, but no training; name another folder, or --overwrite"):
+            trainings.run(shards, tmp_path)
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
     def test_two_runs_do_not_share_a_folder(self, shards: Path, tmp_path: Path) -> None:
         with (
             locked_folder(tmp_path, "vidprep train", "to", tmp_path),

@@ -9,6 +9,7 @@ trained together, through a differentiable sampler::
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Literal
@@ -225,7 +226,8 @@ class AdaptiveZoom(Zoom):
             )
         predicted = self.lnet(guide_maps(guide, self.guide_size))
         raw = predicted.new_zeros(len(predicted), _NUM_PARAMETERS)
-        raw[:, self.free] = predicted
+        # Else a step of training would move theta as far as all weights of the head together, which is into its limits.
+        raw[:, self.free] = predicted / math.sqrt(self.lnet.classifier[1].in_features)
         return _crop_of(self.start + _within(raw, self.room))
 
 
@@ -259,9 +261,7 @@ class FixedZoom(Zoom):
         low, high = (scale, scale) if isinstance(scale, float | int) else scale
         if not 0 < low <= high:
             raise ValueError(f"scale={scale}: must be above 0; of a range, the lower end first")
-        super().__init__(
-            size, high, draw_position=augment, draw_shear=shear if augment else 0.0, antialias=antialias
-        )
+        super().__init__(size, high, draw_position=augment, draw_shear=shear if augment else 0.0, antialias=antialias)
         self.scale = (low, high)
         self.anywhere = anywhere
 

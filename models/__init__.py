@@ -1,1 +1,6 @@
 """Torch modules, one file a method; they import nothing of the rest of vidprep."""
+
+from vidprep.models.adaptive_temporal_resolution import AdaptiveTemporalResolution
+from vidprep.models.similarity_guided_sampling import SimilarityGuidedSampling
+
+__all__ = ["AdaptiveTemporalResolution", "SimilarityGuidedSampling"]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator
+from typing import Any, cast
 
 import torch
 from torch import nn
 
 from vidprep.models.backbones.network import Pathways, VideoNetwork
 from vidprep.models.ragged import Ragged
-from vidprep.models.similarity_guided_sampling import Assignment, SimilarityGuidedSampling
+from vidprep.models.similarity_guided_sampling import SimilarityGuidedSampling
+
+_ACTIVATIONS = (nn.ReLU, nn.SiLU)
 
 
 class AdaptiveTemporalResolution(nn.Module):
@@ -31,8 +34,8 @@ class AdaptiveTemporalResolution(nn.Module):
 
     Attributes
     ----------
-    num_bins : Tensor [shape=(N, pathways)], int64
-        Of the last batch.
+    last_num_bins : Tensor [shape=(N, pathways)], int64
+        The bins of the last batch's clips.
 
     Raises
     ------
@@ -40,23 +43,18 @@ class AdaptiveTemporalResolution(nn.Module):
         If the network has no such stage, or the stage doesn't end as a :class:`VideoNetwork` promises.
     """
 
-    num_bins: torch.Tensor
+    last_num_bins: torch.Tensor
 
     def __init__(self, network: VideoNetwork, *, after: str = "res2", **options: Any) -> None:
         super().__init__()
-        if after not in network.stage_names[:-1]:
-            raise ValueError(f"after={after}: must be a stage of the network; choose {', '.join(network.stage_names[:-1])}")
+        if after not in (possible := network.stage_names[:-1]):
+            raise ValueError(f"after={after!r}: must be a stage before the last; choose one of {', '.join(possible)}")
         self.network, self.after = network, after
         stages = network.stage(after)
-        self.samplers = nn.ModuleList(
-            SimilarityGuidedSampling(num_channels=_num_channels(stage), **options) for stage in stages
-        )
+        samplers = [SimilarityGuidedSampling(num_channels=_num_channels(stage), **options) for stage in stages]
+        self.samplers = nn.ModuleList(samplers)
         self.activations = nn.ModuleList(_take_activation(stage) for stage in stages)
-
-    @property
-    def num_features(self) -> int:
-        """The network's number of features."""
-        return self.network.num_features
+        self.num_features, self.is_official = network.num_features, samplers[0].variant == "official"
 
     @property
     def head(self) -> nn.Module:
@@ -65,58 +63,66 @@ class AdaptiveTemporalResolution(nn.Module):
 
     def features(self, clip: torch.Tensor) -> torch.Tensor:
         """Return the features of a normalised clip [shape=(N, num_features)]."""
-        names = self.network.stage_names
-        place = names.index(self.after) + 1
-        pathways = self.network.run(self.network.pathways(clip), names[: place - 1])
-        pathways = [stage(maps) for stage, maps in zip(self.network.stage(self.after), pathways, strict=True)]
-        if self.samplers[0].variant == "official":
+        network, names = self.network, self.network.stage_names
+        pathways = network.run(network.pathways(clip), names[: names.index(self.after)])
+        pathways = [stage(maps) for stage, maps in zip(network.stage(self.after), pathways, strict=True)]
+        if self.is_official:
             return self._rest(self._padded(pathways))
-        assignments = [sampler.assign(maps) for sampler, maps in zip(self.samplers, pathways, strict=True)]
-        self.num_bins = torch.stack([one.num_bins for one in assignments], 1)
-        groups, group_of = torch.unique(self.num_bins, dim=0, return_inverse=True)
+        assignments = [sampler.assign(maps) for sampler, maps in self._with_samplers(pathways)]
+        self.last_num_bins = torch.stack([one.num_bins for one in assignments], 1)
+        groups, group_of = torch.unique(self.last_num_bins, dim=0, return_inverse=True)
         members = [(group_of == place).nonzero()[:, 0] for place in range(len(groups))]
-        sampled = [self._sampled(pathways, assignments, clips, num.tolist()) for clips, num in zip(members, groups, strict=True)]
-        order = torch.cat(members).argsort()
-        if self.training and len(sampled) > 1:
-            ragged = self._rest([Ragged(one) for one in zip(*sampled, strict=True)])
-            return torch.cat(ragged.groups)[order]  # type: ignore[attr-defined]
-        return torch.cat([self._rest(one) for one in sampled])[order]
+        sampled = (
+            [
+                sampler.aggregate(maps[clips], assignment.of(clips), num)
+                for (sampler, maps), assignment, num in zip(
+                    self._with_samplers(pathways), assignments, num_bins, strict=True
+                )
+            ]
+            for clips, num_bins in zip(members, groups.tolist(), strict=True)
+        )
+        if self.training and len(members) > 1:
+            side_by_side = self._rest([Ragged(maps) for maps in zip(*sampled, strict=True)])
+            features = torch.cat(side_by_side.groups)  # type: ignore[attr-defined]
+        else:
+            features = torch.cat([self._rest(maps) for maps in sampled])
+        return features[torch.cat(members).argsort()]
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         """Return the logits of a normalised clip [shape=(N, num_classes)]."""
         logits: torch.Tensor = self.head(self.features(clip))
         return logits
 
-    def _sampled(
-        self, pathways: Pathways, assignments: list[Assignment], clips: torch.Tensor, num_bins: list[int]
-    ) -> Pathways:
-        parts = zip(self.samplers, pathways, assignments, num_bins, strict=True)
-        return [sampler.aggregate(maps[clips], one.of(clips), num) for sampler, maps, one, num in parts]
+    def _with_samplers(self, pathways: Pathways) -> Iterator[tuple[SimilarityGuidedSampling, torch.Tensor]]:
+        return zip(cast("Iterable[SimilarityGuidedSampling]", self.samplers), pathways, strict=True)
 
     def _padded(self, pathways: Pathways) -> Pathways:
-        sampled = [sampler(maps) for sampler, maps in zip(self.samplers, pathways, strict=True)]
-        self.num_bins = torch.stack([num_bins for _, num_bins in sampled], 1)
+        sampled = [sampler(maps) for sampler, maps in self._with_samplers(pathways)]
+        self.last_num_bins = torch.stack([num_bins for _, num_bins in sampled], 1)
         return [maps for maps, _ in sampled]
 
     def _rest(self, pathways: Pathways) -> torch.Tensor:
+        """Return the features of sampled maps."""
         network, names = self.network, self.network.stage_names
         pathways = [activation(maps) for activation, maps in zip(self.activations, pathways, strict=True)]
-        rest = names[names.index(self.after) + 1 :]
-        return network.pool(network.run(network.fuse(self.after, pathways), rest))
+        return network.pool(network.run(network.fuse(self.after, pathways), names[names.index(self.after) + 1 :]))
 
 
 def _take_activation(stage: nn.Sequential) -> nn.Module:
     """Take a stage's last activation out, and return it."""
     last = stage[-1]
-    if isinstance(relu := getattr(last, "relu", None), nn.Module):
-        last.relu = nn.Identity()
-        return relu
-    if next(last.children(), None) is None and not list(last.parameters()):
+    if isinstance(last, _ACTIVATIONS):
         stage[-1] = nn.Identity()
         return last
-    raise ValueError(f"stage={stage}: must end with an activation, or a block that ends with its `relu`")
+    relu = getattr(last, "relu", None)
+    if not isinstance(relu, _ACTIVATIONS):
+        raise ValueError(
+            f"stage={stage}: must end with an activation or a block that ends with its `relu`; sample once"
+        )
+    last.relu = nn.Identity()  # type: ignore[assignment]
+    return relu
 
 
 def _num_channels(stage: nn.Sequential) -> int:
-    widths = [module.num_features for module in stage.modules() if isinstance(module, nn.BatchNorm3d)]
-    return widths[-1]
+    """Return the channels of a stage's maps: those that its last normalisation has."""
+    return [module.num_features for module in stage.modules() if isinstance(module, nn.BatchNorm3d)][-1]

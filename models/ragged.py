@@ -34,6 +34,7 @@ class Ragged(torch.Tensor):
 
     @staticmethod
     def __new__(cls, groups: Sequence[torch.Tensor]) -> Ragged:
+        """Return a tensor without values of its own, which stands for the groups."""
         made: Ragged = torch.Tensor._make_subclass(cls, torch.empty(0, device="meta"))
         made.groups = tuple(groups)
         return made
@@ -87,7 +88,7 @@ def _batch_norm(
         return Ragged(
             [functional.batch_norm(one, running_mean, running_var, weight, bias, eps=eps) for one in maps.groups]
         )
-    *normalised, mean, var = _JointBatchNorm.apply(weight, bias, eps, *maps.groups)  # type: ignore[no-untyped-call]
+    *normalised, mean, var = _JointBatchNorm.apply(weight, bias, eps, *maps.groups)
     if running_mean is not None and running_var is not None:
         num_values = sum(one.numel() // one.shape[1] for one in maps.groups)
         with torch.no_grad():
@@ -111,11 +112,13 @@ class _JointBatchNorm(torch.autograd.Function):
         return (*normalised, mean, var)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """Return ``weight / std * (grad - mean(grad) - x' * mean(grad * x'))``, x' the normalised maps."""
         weight, bias, mean, var, *groups = ctx.saved_tensors
-        of_fixed = [_fixed_backward(one, *(grad, mean, var, weight, ctx.eps)) for one, grad in zip(groups, grads)]
+        of_fixed = [  # the last two gradients are those of the statistics, which have none
+            _fixed_backward(one, grad, mean, var, weight, ctx.eps) for one, grad in zip(groups, grads[:-2], strict=True)
+        ]
         sum_weight = torch.stack([by_weight for _, by_weight, _ in of_fixed]).sum(0)
         sum_bias = torch.stack([by_bias for _, _, by_bias in of_fixed]).sum(0)
         inverse = (var + ctx.eps).rsqrt()
@@ -143,7 +146,12 @@ def _joint_moments(groups: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.
 
 
 def _fixed_backward(
-    maps: torch.Tensor, grad: torch.Tensor, mean: torch.Tensor, var: torch.Tensor, weight: torch.Tensor | None, eps: float
+    maps: torch.Tensor,
+    grad: torch.Tensor,
+    mean: torch.Tensor,
+    var: torch.Tensor,
+    weight: torch.Tensor | None,
+    eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the gradients by maps, weight and bias of one group, as if its statistics were constants."""
     found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = torch.ops.aten.native_batch_norm_backward(

@@ -1,8 +1,10 @@
 """What the released code of similarity-guided sampling computes, faults included: for its numbers and checkpoints.
 
-Its faults (METHODS are those of :mod:`vidprep.models.similarity_guided_sampling`, which mends them): the frame with
-the largest distance stands on the outer edge of the last bin and weighs nothing, as do frames on inner edges; whether
-that bin then counts is up to rounding; clips are padded to the longest of their batch, so that batch mates matter.
+The frame with the largest distance stands on the outer edge of the last bin and weighs nothing (about 1e-7), as do
+frames on inner edges; whether that bin then counts is up to rounding. A clip of equal frames divides by zero but for
+the small number that is added to differences. The distance to the clip's mean takes the magnitude's place, so frames
+before and after the middle of a movement look alike. Clips are padded to the longest of their batch, and what follows
+doesn't know, so batch mates matter. :class:`vidprep.models.SimilarityGuidedSampling` has none of this by default.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ class _Linear(torch.autograd.Function):
 
 
 def _linear(distances: torch.Tensor, centres: torch.Tensor, width: torch.Tensor) -> torch.Tensor:
-    weights: torch.Tensor = _Linear.apply(distances, centres, width)  # type: ignore[no-untyped-call]
+    weights: torch.Tensor = _Linear.apply(distances, centres, width)
     return weights
 
 

@@ -38,6 +38,8 @@ ROOMS_IT_MAY_IMPORT = {
     "pipelines.export": {"features", "modalities", "reading", "sampling", "shards"},
     "pipelines.extract": {"codec", "modalities", "shards", "sampling"},
     "pipelines.inspect": {"codec", "modalities", "shards"},
+    "pipelines.recipes": {"sampling"},
+    "pipelines.train": {"shards"},
     "reading": ALL_MAY,
     "sampling": ALL_MAY,
     "shards": ALL_MAY | {"reading"},

@@ -17,6 +17,7 @@ from vidprep import __version__
 from vidprep.cli.export import export
 from vidprep.cli.extract import extract
 from vidprep.cli.manifest import manifest
+from vidprep.cli.train import train
 from vidprep.errors import ManifestError, UsageError, VidprepError
 
 if TYPE_CHECKING:
@@ -131,3 +132,4 @@ def demo_data(folder: Path, **choices: int) -> None:
 main.add_command(export)
 main.add_command(extract)
 main.add_command(manifest)
+main.add_command(train)

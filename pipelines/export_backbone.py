@@ -16,13 +16,16 @@ from vidprep.dataset.views import View, plan_view
 from vidprep.errors import FeatureError, UsageError
 from vidprep.features import ArrayKind
 from vidprep.modalities.clip import read_clip
-from vidprep.models.backbones import BACKBONES
+from vidprep.models.backbones import BACKBONES, VideoNetwork, load_backbone
+from vidprep.models.weights import WeightsError
 from vidprep.pipelines.export_arrays import Arrays
 from vidprep.pipelines.export_options import Options
 
+NETWORKS = tuple(name for name, backbone in BACKBONES.items() if backbone.num_frames == 1)
+"""The backbones on pictures: one on clips gives no output for each frame."""
 BATCH_FRAMES = 16  # of one video: what a batch holds never depends on the other videos
 _RANDOM = "random:"
-_MAX_NAMED = 5
+_NUM_CLASSES = 1000  # ImageNet's, whose weights these are
 _AXES = {"maps": ("frames", "channels", "height", "width"), "pooled": ("frames", "channels")}
 
 
@@ -43,8 +46,8 @@ class BackboneOutputs:
     def __init__(self, options: Options) -> None:
         assert options.backbone is not None
         assert options.weights is not None
-        if options.backbone not in BACKBONES:
-            raise UsageError(f"backbone={options.backbone}: must be one of {', '.join(BACKBONES)}")
+        if options.backbone not in NETWORKS:
+            raise UsageError(f"backbone={options.backbone}: must be one of {', '.join(NETWORKS)}")
         if options.device == "cuda" and not torch.cuda.is_available():
             raise UsageError("device=cuda: PyTorch finds none here; leave out --device")
         self._options = options
@@ -93,7 +96,8 @@ class BackboneOutputs:
     def _run(self, pictures: torch.Tensor) -> Arrays:
         scaled = pictures.to(self._options.device).to(torch.float32) / 255
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            maps = self._backbone.maps(self._network, (scaled - self._mean) / self._std)
+            (maps,) = self._network.maps(((scaled - self._mean) / self._std)[:, :, None])  # clips of one frame each
+        maps = maps[:, :, 0]
         found = {"maps": maps, "pooled": maps.mean((2, 3))}
         return {name: self._stored(name, found[name]) for name in self._options.outputs}
 
@@ -121,64 +125,27 @@ def weights_sha256(network: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _load(name: str, weights: str) -> tuple[torch.nn.Module, str]:
+def _load(name: str, weights: str) -> tuple[VideoNetwork, str]:
     """Return the network with its weights, and the digest of the file that they came from; empty for random ones."""
     seed = weights.removeprefix(_RANDOM) if weights.startswith(_RANDOM) else None
     if seed is not None and not (seed.isdecimal() and int(seed) < 1 << 63):
         raise UsageError(f"weights={weights}: must be random: and a whole number, such as random:0, or a file")
     if seed is not None:
         return _random_network(name, int(seed)), ""
-    network = BACKBONES[name].build()
-    state, digest = _read_state(Path(weights))
-    _check_state(name, weights, state, network.state_dict())
-    network.load_state_dict(state)
-    return network, digest
+    try:
+        network = load_backbone(name, _NUM_CLASSES, weights)
+    except WeightsError as error:
+        raise UsageError(f"{error}, or random:SEED") from error
+    with Path(weights).open("rb") as file:
+        return network, hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _random_network(name: str, seed: int) -> torch.nn.Module:
+def _random_network(name: str, seed: int) -> VideoNetwork:
     """Return a network whose outputs are of the inputs' size: those that torchvision begins with vanish untrained."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = BACKBONES[name].build()
+        network = BACKBONES[name].build(_NUM_CLASSES)
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d):
                 torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     return network
-
-
-def _read_state(path: Path) -> tuple[dict[str, torch.Tensor], str]:
-    cure = "give the file of a state dict, as torch.save(network.state_dict()) writes it"
-    try:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            file.seek(0)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UsageError(f"weights={path}: {error.strerror or error}; {cure}, or random:SEED") from error
-    except Exception as error:  # damaged files, and pickles of anything else than tensors
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(f"weights={path}: can't be read ({reason}); {cure}") from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise UsageError(f"weights={path}: holds no state dict; {cure}")
-    return {str(key).removeprefix("module."): value for key, value in state.items()}, digest
-
-
-def _check_state(
-    name: str, weights: str, state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
-) -> None:
-    faults = {
-        "missing": sorted(wanted.keys() - state.keys()),
-        "unexpected": sorted(state.keys() - wanted.keys()),
-        "of another shape": sorted(
-            key for key in wanted.keys() & state.keys() if wanted[key].shape != state[key].shape
-        ),
-    }
-    found = [f"{len(keys)} {what} ({_listed(keys)})" for what, keys in faults.items() if keys]
-    if found:
-        raise UsageError(f"weights={weights}: not those of {name}: keys {'; '.join(found)}; give its own")
-
-
-def _listed(keys: Sequence[str]) -> str:
-    return ", ".join(keys[:_MAX_NAMED]) + (", ..." if len(keys) > _MAX_NAMED else "")

@@ -23,7 +23,7 @@ class Options:
     modalities : tuple of str
         What clips may hold, ``spectrogram``, and levels such as ``rgb112``.
     backbone : str, optional
-        A name in `vidprep.models.backbones.BACKBONES`.
+        One of `vidprep.pipelines.export_backbone.NETWORKS`.
     weights : str, optional
         The file of its state dict, or ``random:SEED``.
     outputs : tuple of str

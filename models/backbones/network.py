@@ -70,6 +70,18 @@ class VideoNetwork(nn.Module):
         return logits
 
 
+class PerFrame(nn.Sequential):
+    """Modules on pictures, run on each frame of maps [shape=(N, C, T, H, W)]; one after another they copy nothing."""
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Run the modules on frames [shape=(N*T, C, H, W)]."""
+        num_clips, _, num_frames = maps.shape[:3]
+        frames = maps.transpose(1, 2).flatten(0, 1)
+        for module in self:
+            frames = module(frames)
+        return frames.reshape(num_clips, num_frames, *frames.shape[1:]).transpose(1, 2)
+
+
 class Head(nn.Sequential):
     """Dropout and a linear classifier.
 

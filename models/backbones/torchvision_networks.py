@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import ClassVar
 
 import torchvision
 from torch import nn
 
-from vidprep.models.backbones.network import Head, Pathways, VideoNetwork
+from vidprep.models.backbones.network import Head, PerFrame, VideoNetwork
+from vidprep.models.weights import KeyMap
 
 
 class FrameNetwork(VideoNetwork):
@@ -16,7 +18,7 @@ class FrameNetwork(VideoNetwork):
     Parameters
     ----------
     picture_network : nn.Sequential
-        From pictures [shape=(N, 3, H, W)] to maps [shape=(N, num_features, H', W')].
+        From pictures [shape=(N, C, H, W)] to maps [shape=(N, num_features, H', W')].
     num_features, num_classes : int
     """
 
@@ -24,17 +26,9 @@ class FrameNetwork(VideoNetwork):
 
     def __init__(self, picture_network: nn.Sequential, num_features: int, num_classes: int) -> None:
         super().__init__()
-        self.frames = picture_network
+        self.frames = PerFrame(OrderedDict(picture_network.named_children()))
         self.num_features = num_features
         self.head = Head(num_features, num_classes)
-
-    def run(self, pathways: Pathways, names: tuple[str, ...]) -> Pathways:
-        """Run the network on pictures."""
-        assert names == self.stage_names
-        (clip,) = pathways
-        num_frames = clip.shape[2]
-        maps = self.frames(clip.transpose(1, 2).flatten(0, 1))
-        return [maps.unflatten(0, (-1, num_frames)).transpose(1, 2)]
 
 
 def resnet50(num_classes: int) -> FrameNetwork:
@@ -51,6 +45,22 @@ def mobilenet_v2(num_classes: int) -> FrameNetwork:
 def efficientnet_b0(num_classes: int) -> FrameNetwork:
     """EfficientNet-B0 on each frame."""
     return FrameNetwork(torchvision.models.efficientnet_b0().features, 1280, num_classes)
+
+
+RESNET_LAYOUTS: dict[str, KeyMap] = {
+    "torchvision": [
+        (r"conv1\.(.*)", r"frames.0.\1"),
+        (r"bn1\.(.*)", r"frames.1.\1"),
+        *((rf"layer{n}\.(.*)", rf"frames.{n + 3}.\1") for n in range(1, 5)),
+        (r"fc\.(.*)", r"head.projection.\1"),
+    ]
+}
+"""As of ``resnet50-11ad3fa6.pth``."""
+
+FEATURES_LAYOUTS: dict[str, KeyMap] = {
+    "torchvision": [(r"features\.(.*)", r"frames.\1"), (r"classifier\.1\.(.*)", r"head.projection.\1")]
+}
+"""As of ``mobilenet_v2-b0353104.pth`` and ``efficientnet_b0_rwightman-7f5810bc.pth``."""
 
 
 class _TorchvisionVideo(VideoNetwork):
@@ -72,3 +82,12 @@ def r3d_18(num_classes: int) -> VideoNetwork:
 def r2plus1d_18(num_classes: int) -> VideoNetwork:
     """R(2+1)D-18 of Tran et al. (CVPR 2018), torchvision's."""
     return _TorchvisionVideo(torchvision.models.video.r2plus1d_18(), num_classes)
+
+
+VIDEO_RESNET_LAYOUTS: dict[str, KeyMap] = {
+    "torchvision": [
+        *((rf"layer{n}\.(.*)", rf"res{n + 1}.\1") for n in range(1, 5)),
+        (r"fc\.(.*)", r"head.projection.\1"),
+    ]
+}
+"""As of ``r3d_18-b3b3357e.pth`` and ``r2plus1d_18-91a641e6.pth``."""

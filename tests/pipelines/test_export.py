@@ -25,10 +25,10 @@ from vidprep.modalities import MODALITIES
 from vidprep.modalities.clip import read_clip
 from vidprep.modalities.packed import CLIP_KINDS
 from vidprep.modalities.pyramid import decode_level
-from vidprep.models.backbones import BACKBONES
 from vidprep.pipelines import export as pipeline
 from vidprep.pipelines import export_part
 from vidprep.pipelines.export import Options
+from vidprep.pipelines.export_backbone import NETWORKS
 from vidprep.shards.index import load_index
 
 ALL = "rgb,motion,accumulated_motion,residual,rgb16,spectrogram"
@@ -467,7 +467,7 @@ class TestUsage:
         assert "its extraction is not finished; run the same vidprep extract command again first" in errors
 
     def test_the_command_line_knows_the_tables(self) -> None:
-        assert tuple(BACKBONES) == BACKBONE_NAMES
+        assert NETWORKS == BACKBONE_NAMES
         text = run("export", "--help").stdout
         assert all(name in text for name in (*CLIP_KINDS, *BACKBONE_NAMES, *COMPRESSIONS))
 

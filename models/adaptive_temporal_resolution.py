@@ -119,7 +119,7 @@ def _take_activation(stage: nn.Sequential) -> nn.Module:
         raise ValueError(
             f"stage={stage}: must end with an activation or a block that ends with its `relu`; sample once"
         )
-    last.relu = nn.Identity()  # type: ignore[assignment]
+    last.relu = nn.Identity()
     return relu
 
 

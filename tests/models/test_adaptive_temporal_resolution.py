@@ -1,7 +1,6 @@
 """Networks with sampling inside: what they compute doesn't depend on the batch, in training neither, and saves."""
 
 import copy
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -35,19 +34,29 @@ def adaptive(name: str, after: str = "res2", **options: object) -> AdaptiveTempo
     return AdaptiveTemporalResolution(filled(BACKBONES[name].build(NUM_CLASSES)), after=after, **options).eval()
 
 
-def clips_of_many_lengths(num_frames: int = 12) -> torch.Tensor:
+@pytest.fixture(scope="module", params=PLACES, ids="-".join)
+def built(request: pytest.FixtureRequest) -> AdaptiveTemporalResolution:
+    """Each network, made once for the tests of all networks, which follow each other; it is left as it was."""
+    return adaptive(*request.param)
+
+
+@pytest.fixture
+def network(built: AdaptiveTemporalResolution) -> AdaptiveTemporalResolution:
+    return copy.deepcopy(built)
+
+
+def clips_of_many_lengths(num_frames: int = 10) -> torch.Tensor:
     """A still clip, one that changes once, one of noise, and one that is brighter and brighter."""
     clips = filled_clip("sgs", 4, 3, num_frames, 32, 32)
     clips[0] = clips[0, :, :1]
-    clips[1, :, 6:], clips[1, :, :6] = clips[1, :, 6:7], clips[1, :, :1]
+    clips[1, :, 5:], clips[1, :, :5] = clips[1, :, 5:6], clips[1, :, :1]
     clips[3] = clips[3, :, :1] * torch.linspace(0, 1, num_frames)[:, None, None]
     return clips
 
 
-@pytest.mark.parametrize(("name", "after"), PLACES)
 @torch.no_grad()
-def test_a_clip_alone_and_in_a_batch(name: str, after: str) -> None:
-    network, clips = adaptive(name, after), clips_of_many_lengths()
+def test_a_clip_alone_and_in_a_batch(network: AdaptiveTemporalResolution) -> None:
+    clips = clips_of_many_lengths()
     logits = network(clips)
     num_bins = network.last_num_bins
     assert len(num_bins.unique(dim=0)) > 1
@@ -57,10 +66,11 @@ def test_a_clip_alone_and_in_a_batch(name: str, after: str) -> None:
     torch.testing.assert_close(network(clips[[2, 0, 3, 1]]), logits[[2, 0, 3, 1]], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "after"), PLACES)
-def test_training_normalises_by_the_statistics_of_all_clips_and_of_nothing_else(name: str, after: str) -> None:
+def test_training_normalises_by_the_statistics_of_all_clips_and_of_nothing_else(
+    network: AdaptiveTemporalResolution,
+) -> None:
     """So evaluation with the statistics that a training step leaves gives the logits of that step."""
-    network, clips = adaptive(name, after).train(), clips_of_many_lengths()
+    clips = clips_of_many_lengths()
     norms = [one for one in network.modules() if isinstance(one, nn.BatchNorm1d | nn.BatchNorm3d)]
     for module in network.modules():
         if isinstance(module, nn.Dropout):
@@ -70,13 +80,13 @@ def test_training_normalises_by_the_statistics_of_all_clips_and_of_nothing_else(
     counts: dict[nn.Module, int] = {}
     for norm in norms:
         norm.register_forward_pre_hook(lambda norm, inputs: counts.update({norm: num_values(inputs[0])}))
-    logits = network(clips)
+    logits = network.train()(clips)
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.network.parameters())
     for norm in norms:  # kept without bias, used with it
         assert norm.running_var is not None
         norm.running_var *= (counts[norm] - 1) / counts[norm]
-    torch.testing.assert_close(network.eval()(clips), logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(network.eval()(clips), logits, rtol=0.02, atol=2e-3)  # 50 layers of rounding
 
 
 def num_values(maps: torch.Tensor) -> int:
@@ -84,14 +94,15 @@ def num_values(maps: torch.Tensor) -> int:
     return sum(one.numel() // one.shape[1] for one in groups)
 
 
-@pytest.mark.parametrize("name", NAMES)
 @torch.no_grad()
-def test_with_as_many_bins_as_frames_it_is_the_network(name: str) -> None:
-    """Where each frame has a bin of its own and weighs 1, sampling does nothing."""
-    plain, clips = filled(BACKBONES[name].build(NUM_CLASSES)), filled_clip("plain", 2, 3, 8, 32, 32)
-    expected = plain(clips)
-    network = AdaptiveTemporalResolution(plain, num_bins=10**6, edge_weight=1.0, order="time").eval()
-    torch.testing.assert_close(network(clips), expected, rtol=1e-4, atol=1e-5)
+def test_with_a_bin_for_each_frame_it_is_the_network(network: AdaptiveTemporalResolution) -> None:
+    clips = filled_clip("plain", 2, 3, 8, 32, 32)
+    for sampler in network.samplers:
+        sampler.num_bins, sampler.edge_weight, sampler.order = 10**6, 1.0, "time"  # type: ignore[assignment]
+    sampled = network(clips)
+    for stage, activation in zip(network.network.stage(network.after), network.activations, strict=True):
+        stage.append(activation)  # where it was
+    torch.testing.assert_close(sampled, network.network(clips), rtol=1e-4, atol=1e-5)
 
 
 def test_weights_keep_their_names() -> None:
@@ -123,14 +134,14 @@ def test_the_cost_is_that_of_the_bins(name: str) -> None:
         network(clips)
     num_bins = network.last_num_bins[:, 0].tolist()
     build = BACKBONES[name].build
-    rest = [giga_macs(on_meta(build, NUM_CLASSES), 12, 32, 32, after="res2", num_kept=num) for num in num_bins]
+    rest = [giga_macs(on_meta(build, NUM_CLASSES), 10, 32, 32, after="res2", num_kept=num) for num in num_bins]
     assert counter.get_total_flops() / 2e9 == pytest.approx(sum(rest), rel=0.01)  # the sampling itself costs less
-    assert sum(rest) < 4 * giga_macs(on_meta(build, NUM_CLASSES), 12, 32, 32)
+    assert sum(rest) < 4 * giga_macs(on_meta(build, NUM_CLASSES), 10, 32, 32)
 
 
 @torch.no_grad()
 def test_the_official_variant_pads_and_so_depends_on_batch_mates() -> None:
-    network, clips = adaptive("resnet3d_18", variant="official", num_bins=12), clips_of_many_lengths()
+    network, clips = adaptive("resnet3d_18", variant="official", num_bins=10), clips_of_many_lengths()
     logits = network(clips)
     num_bins = network.last_num_bins[:, 0]
     shortest = int(num_bins.argmin())
@@ -139,13 +150,14 @@ def test_the_official_variant_pads_and_so_depends_on_batch_mates() -> None:
     assert (alone - logits[shortest]).abs().max() > 1e-4
 
 
-def stages() -> Iterator[tuple[str, nn.Sequential]]:
-    yield "a pooling", nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.MaxPool3d(2))
-    yield "a convolution", nn.Sequential(nn.BatchNorm3d(3), nn.Conv3d(3, 4, 1))
-
-
-@pytest.mark.parametrize(("what", "stage"), stages())
-def test_a_stage_that_does_not_end_with_its_activation_is_refused(what: str, stage: nn.Sequential) -> None:
+@pytest.mark.parametrize(
+    "stage",
+    [
+        nn.Sequential(nn.Conv3d(3, 4, 1), nn.BatchNorm3d(4), nn.MaxPool3d(2)),
+        nn.Sequential(nn.BatchNorm3d(3), nn.Conv3d(3, 4, 1)),
+    ],
+)
+def test_a_stage_that_does_not_end_with_its_activation_is_refused(stage: nn.Sequential) -> None:
     network: VideoNetwork = BACKBONES["r3d_18"].build(NUM_CLASSES)
     network.res2 = stage
     with pytest.raises(ValueError, match="must end with an activation"):

@@ -66,6 +66,11 @@ def filled_clip(name: str, *shape: int) -> torch.Tensor:
     return torch.from_numpy(_stream("input:" + name).standard_normal(shape).astype(np.float32))
 
 
+def filled_uniform(name: str, *shape: int) -> torch.Tensor:
+    """Numbers from 0 to 1 [dtype=float32]."""
+    return torch.from_numpy(_stream("input:" + name).random(shape).astype(np.float32))
+
+
 @functools.cache
 def on_meta(build: Callable[..., VideoNetwork], num_classes: int = 400, **options: bool) -> VideoNetwork:
     """A network without weights, in evaluation mode: its shapes and counts cost nothing. Leave it as it is."""

@@ -84,7 +84,7 @@ def i3d_resnet50(num_classes: int) -> I3DResNet50:
     return I3DResNet50(
         num_classes,
         stem=resnet_stem(64, time_kernel=5),
-        res2_pool=nn.MaxPool3d((2, 1, 1)),
+        res2_pool=nn.MaxPool3d((2, 1, 1), ceil_mode=True),  # an odd last map, or the only one, is not lost
         time_kernels=((3, 3, 3), (3, 1, 3, 1), (3, 1, 3, 1, 3, 1), (1, 3, 1)),
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function
 
 from vidprep.models.backbones.network import Head, Pathways, VideoNetwork
 from vidprep.models.backbones.residual import (
@@ -101,14 +102,21 @@ class SlowFast(VideoNetwork):
         if name not in self.laterals:
             return pathways
         slow, fast = pathways
-        lateral = self.laterals[name](fast)
-        num_frames = max(slow.shape[2], lateral.shape[2])
-        return [torch.cat([_padded(slow, num_frames), _padded(lateral, num_frames)], 1), fast]
+        return [_joined(slow, self.laterals[name](fast)), fast]
 
 
 def _lateral(width: int, alpha: int, kernel: int) -> nn.Sequential:
     conv = nn.Conv3d(width, 2 * width, (kernel, 1, 1), (alpha, 1, 1), (kernel // 2, 0, 0), bias=False)
     return named(conv=conv, norm=nn.BatchNorm3d(2 * width), relu=nn.ReLU())
+
+
+def _joined(slow: torch.Tensor, lateral: torch.Tensor) -> torch.Tensor:
+    """Join the channels of maps whose lengths in time may differ."""
+    if has_torch_function((slow, lateral)):  # clips of several lengths side by side, each padded for itself
+        joined: torch.Tensor = handle_torch_function(_joined, (slow, lateral), slow, lateral)
+        return joined
+    num_frames = max(slow.shape[2], lateral.shape[2])
+    return torch.cat([_padded(slow, num_frames), _padded(lateral, num_frames)], 1)
 
 
 def _padded(maps: torch.Tensor, num_frames: int) -> torch.Tensor:

@@ -188,9 +188,9 @@ def backbone_flops(
     """
     from vidprep.models.backbones import BACKBONES
 
-    if name not in BACKBONES:
+    backbone = BACKBONES.get(name.replace("-", "_"))  # as its recipe is called
+    if backbone is None:
         raise UsageError(f"network={name}: must be one of {', '.join(BACKBONES)}")
-    backbone = BACKBONES[name]
     num_frames, size = num_frames or backbone.num_frames, size or backbone.input_size
     with torch.device("meta"):
         network = backbone.build(num_classes).eval()

@@ -33,6 +33,15 @@ RECIPE_NAMES = (
     "i3d-resnet50-windows",
     "tsm-mobilenet-v2",
     "tsm-resnet50",
+    "coviar-motion",
+    "coviar-residual",
+    "adaptive-zoom-r2plus1d-18",
+    "adaptive-zoom-hara-resnet18",
+    "adaptive-zoom-x3d-m",
+    "sgs-resnet3d-18",
+    "sgs-resnet3d-50",
+    "sgs-x3d-s",
+    "sgs-slowfast-r50-8x8",
 )
 _CHANGED = ("epochs", "batch_size", "learning_rate")
 

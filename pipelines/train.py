@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidprep.errors import TrainError
+from vidprep.errors import TrainError, UsageError
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_checkpoint import (
     BEST_NAME,
@@ -192,6 +192,7 @@ class _Training:
         is_last = self.epoch == self.recipe.epochs
         if self.validation is None or not (is_last or self.epoch % self.options.validate_every == 0):
             return {}
+        self.ranks.level(self.model)
         name, score = self.validation.score(self.model, self.ranks, self.autocast)
         return {name: score}
 
@@ -207,7 +208,7 @@ class _Training:
         if self.options.weights is not None:
             begin_with(self.options.weights, self.model, self.recipe, has_new_head=self.options.has_new_head)
         if self.ranks.is_first:
-            _remove_training(self.to)
+            _make_room(self.to, overwrite=self.options.overwrite)
         self.save(CHECKPOINT_NAME)
         return 0
 
@@ -277,9 +278,14 @@ def _claimed(to: Path, ranks: Ranks) -> AbstractContextManager[None]:
     return locked_folder(to, "vidprep train", "to", to) if ranks.is_first else nullcontext()
 
 
-def _remove_training(folder: Path) -> None:
-    remove_events(folder)
-    for name in (METRICS_NAME, BEST_NAME, CHECKPOINT_NAME):  # the last is what says that there is one
+def _make_room(folder: Path, *, overwrite: bool) -> None:
+    """Remove an earlier training if that is wanted; what has no checkpoint is none of ours."""
+    names = (METRICS_NAME, BEST_NAME, CHECKPOINT_NAME)  # the last is what says that there is a training
+    if not overwrite and (found := [name for name in names if (folder / name).exists()]):
+        raise UsageError(f"to={folder}: holds {found[0]}, but no training; name another folder, or --overwrite")
+    if overwrite:
+        remove_events(folder)
+    for name in names:
         (folder / name).unlink(missing_ok=True)
 
 

@@ -55,6 +55,11 @@ class Ranks:
             distributed.broadcast_object_list(told, src=0, device=self.device)
         return told[0]
 
+    def level(self, model: nn.Module) -> None:
+        """Give all ranks the buffers of the first: each has counted the means of its own batches, and one is saved."""
+        for buffer in model.buffers() if self.num_ranks > 1 else ():
+            distributed.broadcast(buffer, src=0)
+
     def together(self, model: nn.Module) -> nn.Module:
         """Return a model whose gradients are the means over all ranks."""
         return nn.parallel.DistributedDataParallel(model) if self.num_ranks > 1 else model

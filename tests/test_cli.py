@@ -23,7 +23,7 @@ from vidprep import __version__
 from vidprep.cli import main
 from vidprep.manifest import load_standard, official_rows
 
-COMMANDS = ("extract", "export", "inspect", "verify", "stats", "manifest", "demo-data")
+COMMANDS = ("extract", "export", "train", "inspect", "verify", "stats", "manifest", "demo-data")
 EXTRACT_OPTIONS = [
     "--out",
     "--codec",
@@ -372,7 +372,7 @@ class TestBadUsage:
             (("demo-data", "{tmp}/new", "--groups", "100"), "num_groups=100: it must lie in 1 to 99"),
             (("demo-data", "{tmp}/new", "--clips", "0"), "clips_per_group=0: it must lie in"),
             (("demo-data", "{tmp}/new", "--seed", "-1"), "seed=-1: it must lie in"),
-            (("train", "{tmp}"), "No such command 'train'"),
+            (("learn", "{tmp}"), "No such command 'learn'"),
         ],
     )
     def test_of_arguments(self, clips: Path, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:

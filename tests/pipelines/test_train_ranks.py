@@ -63,7 +63,7 @@ class TestTwoRanks:
         folder = said_and_left[1]
         assert same(checkpoint(folder / "whole"), checkpoint(folder / "killed"))
         assert (folder / "whole" / "metrics.csv").read_text() == (folder / "killed" / "metrics.csv").read_text()
-        assert (folder / "0.txt").read_text() == (folder / "1.txt").read_text() == "2 1"
+        assert (folder / "0.txt").read_text() == (folder / "1.txt").read_text() == "2 1 1.5"
 
     def test_draw_other_random_numbers(self, said_and_left: tuple[str, Path]) -> None:
         first, second = checkpoint(said_and_left[1] / "dropout")["random"]

@@ -20,7 +20,8 @@ from vidprep.pipelines.train_options import Options
 from vidprep.shards.files import locked_folder
 
 EVERY_STEP = Options(split=TRAIN, validate=TEST, checkpoint_seconds=0)
-RECIPE = tiny_recipe(schedule="plateau", patience=0, factor=0.5, learning_rate=0.5, optimiser="adamw")
+# So fast that the loss rises in the second epoch: the plateau has something to know of the first.
+RECIPE = tiny_recipe(schedule="plateau", patience=0, factor=0.5, learning_rate=2.0, optimiser="adamw")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,7 @@ def whole(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A training that nobody disturbed."""
     to = tmp_path_factory.mktemp("whole") / "run"
     train(RECIPE, shards, to, EVERY_STEP)
+    assert checkpoint(to)["plateau"]["scale"] == 0.5
     return to
 
 
@@ -168,7 +170,7 @@ class TestOtherTrainings:
     @pytest.mark.parametrize(
         ("changes", "options", "said"),
         [
-            ({"learning_rate": 0.2}, {}, "learning_rate=0.2: {to} holds a training with learning_rate=0.5; give the"),
+            ({"learning_rate": 0.2}, {}, "learning_rate=0.2: {to} holds a training with learning_rate=2.0; give the"),
             ({"epochs": 3}, {}, "epochs=3: {to} holds a training with epochs=2"),
             ({"train_transform": ()}, {}, r"train_transform=\(\): {to} holds a training with train_transform=\(Random"),
             ({"batch_size": 3}, {}, "batch_size=3"),
@@ -209,6 +211,13 @@ class TestOtherTrainings:
             "notes.txt",
         ]
         assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
+
+    @pytest.mark.parametrize("name", ["metrics.csv", "best.pt"])
+    def test_files_of_others_are_left(self, shards: Path, tmp_path: Path, name: str) -> None:
+        (tmp_path / name).write_text("mine")
+        with pytest.raises(UsageError, match=f"holds {name}, but no training; name another folder, or --overwrite"):
+            trainings.run(shards, tmp_path)
+        assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
     def test_two_runs_do_not_share_a_folder(self, shards: Path, tmp_path: Path) -> None:
         with (

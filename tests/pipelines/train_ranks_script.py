@@ -11,6 +11,7 @@ from vidprep.cli import main
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train import train
 from vidprep.pipelines.train_options import Options
+from vidprep.pipelines.train_ranks import join_ranks
 
 
 def recipe() -> Recipe:
@@ -29,6 +30,10 @@ def run(shards: Path, folder: Path) -> None:
     summary = train(recipe(), shards, folder / "whole", options, on_progress=keep)
     resumed = train(recipe(), shards, folder / "killed", options)
     train(tiny_recipe(), shards, folder / "dropout", options)
+    norm = torch.nn.BatchNorm1d(1)
+    with join_ranks("cpu") as ranks:
+        norm.running_mean.fill_(ranks.rank + 1.5)
+        ranks.level(norm)
     rank = int(not summary.is_first_rank)
     command = [
         "train",
@@ -42,7 +47,7 @@ def run(shards: Path, folder: Path) -> None:
         "0",
     ]
     main(command, standalone_mode=False)
-    (folder / f"{rank}.txt").write_text(f"{summary.num_epochs} {resumed.num_resumed}")
+    (folder / f"{rank}.txt").write_text(f"{summary.num_epochs} {resumed.num_resumed} {norm.running_mean.item()}")
 
 
 if __name__ == "__main__":

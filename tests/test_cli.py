@@ -23,7 +23,19 @@ from vidprep import __version__
 from vidprep.cli import main
 from vidprep.manifest import load_standard, official_rows
 
-COMMANDS = ("extract", "export", "train", "inspect", "verify", "stats", "manifest", "demo-data")
+COMMANDS = (
+    "extract",
+    "export",
+    "train",
+    "evaluate",
+    "plot",
+    "flops",
+    "inspect",
+    "verify",
+    "stats",
+    "manifest",
+    "demo-data",
+)
 EXTRACT_OPTIONS = [
     "--out",
     "--codec",

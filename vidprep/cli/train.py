@@ -112,8 +112,10 @@ def train(recipe: str, shards: Path, to: Path, **choices: object) -> None:
 
         def show(num_done: int, num_total: int, loss: float) -> None:
             if bar.total is None:
-                bar.initial = num_done - 1  # steps of an earlier run say nothing about the speed of this one
-                bar.reset(num_total)
+                bar.total = num_total
+                bar.n = bar.last_print_n = bar.initial = (
+                    num_done - 1
+                )  # an earlier run's say nothing of this one's speed
             bar.set_postfix({"loss": f"{loss:.3f}"}, refresh=False)
             bar.update(num_done - bar.n)
 

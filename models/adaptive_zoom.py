@@ -214,6 +214,8 @@ class AdaptiveZoom(Zoom):
         self.free = list(free)
         self.lnet = LNet(num_frames, len(free))
         ends = (start - limits[0], limits[1] - start), (1, 1), (1, 1), (_MAX_SHEAR,) * 2, (_MAX_SHEAR,) * 2
+        self.start: torch.Tensor
+        self.room: torch.Tensor
         self.register_buffer("start", torch.tensor([start, 0, 0, 0, 0]), persistent=False)
         self.register_buffer("room", torch.tensor(ends), persistent=False)  # below and above the start
 
@@ -224,7 +226,7 @@ class AdaptiveZoom(Zoom):
                 f"guide={None if guide is None else tuple(guide.shape)}: must be of num_frames={self.num_frames} frames"
                 " [shape=(N, c, num_frames, h, w)]; give AdaptiveZoom the number of frames that the guide has"
             )
-        predicted = self.lnet(guide_maps(guide, self.guide_size))
+        predicted = self.lnet(guide_maps(guide, self.guide_size)).to(self.start.dtype)  # in autocast it is shorter
         raw = predicted.new_zeros(len(predicted), _NUM_PARAMETERS)
         # Else a step of training would move theta as far as all weights of the head together, which is into its limits.
         raw[:, self.free] = predicted / math.sqrt(self.lnet.classifier[1].in_features)

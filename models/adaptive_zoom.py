@@ -55,10 +55,10 @@ def guide_maps(values: torch.Tensor, size: tuple[int, int] | None = (64, 86)) ->
     values = values.movedim(1, -1).contiguous()  # much the faster; batches of a ShardDataset have it so
     norms = torch.linalg.vector_norm(values if values.dtype == torch.float64 else values.float(), dim=-1)
     largest = norms.amax((2, 3), keepdim=True)
-    maps = norms / torch.where(largest > 0, largest, 1)
-    if size is None or size == tuple(maps.shape[2:]):
-        return maps
-    return functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    maps: torch.Tensor = norms / torch.where(largest > 0, largest, 1)
+    if size is not None and size != tuple(maps.shape[2:]):
+        maps = functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    return maps
 
 
 class LNet(nn.Module):

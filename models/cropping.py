@@ -36,7 +36,7 @@ class Crop(NamedTuple):
         half = torch.stack((side / width, side / height), 1)
         room = (1 - half * (1 + self.shear.abs())).clamp(min=0)
         one = torch.ones_like(self.scale)
-        square = torch.stack((one, self.shear[:, 0], self.shear[:, 1], one), 1).unflatten(1, (2, 2))
+        square = torch.stack((one, self.shear[:, 0], self.shear[:, 1], one), 1).reshape(-1, 2, 2)
         return torch.cat((half[:, :, None] * square, (self.position * room)[:, :, None]), 2)
 
     def corners(self, height: int, width: int) -> torch.Tensor:
@@ -77,7 +77,7 @@ def sample(frames: torch.Tensor, theta: torch.Tensor, size: int, *, max_shrink: 
     maps = frames.to(theta.dtype, memory_format=torch.contiguous_format).flatten(1, 2)
     steps = (torch.arange(size, dtype=theta.dtype, device=theta.device) * 2 + 1) / size - 1
     grid = _moved(theta, torch.stack(torch.meshgrid(steps, steps, indexing="xy"), 2).flatten(0, 1))
-    grid = grid.unflatten(1, (size, size))
+    grid = grid.reshape(-1, size, size, 2)
     num_halvings = max(math.ceil(math.log2(max_shrink)), 0)
     crops = _bilinear(maps, grid)
     if num_halvings:
@@ -86,7 +86,7 @@ def sample(frames: torch.Tensor, theta: torch.Tensor, size: int, *, max_shrink: 
         for number in range(1, num_halvings + 1):
             maps = _halved(maps)
             crops = crops + _bilinear(maps, grid) * _share(level, number)
-    return crops.unflatten(1, (num_channels, num_frames))
+    return crops.reshape(-1, num_channels, num_frames, size, size)
 
 
 def _moved(theta: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
@@ -99,7 +99,8 @@ def _moved(theta: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def _bilinear(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled: torch.Tensor = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return sampled
 
 
 def _shrink(theta: torch.Tensor, height: int, width: int, size: int) -> torch.Tensor:
@@ -114,4 +115,5 @@ def _share(level: torch.Tensor, number: int) -> torch.Tensor:
 
 def _halved(maps: torch.Tensor) -> torch.Tensor:
     size = [-(-side // 2) for side in maps.shape[2:]]
-    return functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    halved: torch.Tensor = functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    return halved

@@ -2,31 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-_Operations = Callable[[Any, torch.Tensor, torch.Tensor], int]
-"""From a module, its input and its output to the operations that convention C2 counts for it."""
+from vidprep.errors import UsageError
+from vidprep.pipelines.flops_rules import operations_of, recurrent_macs
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Operations of a module, with all that it holds, for one sample: means over the batch.
+    """Operations of a module, with all that it holds, for one sample.
 
     Attributes
     ----------
     macs : float
-        Convention C1: multiply-adds of convolutions and matrix products.
+        Convention C1: multiply-adds of convolutions and of all matrix products; recurrent layers by formula.
     operations : float
         Convention C2, that of ptflops' first versions: the multiply-adds of modules for convolutions and linear
         layers, a convolution's bias, 2 a value that is normalised, 1 a value that a ReLU gives or a pooling takes;
-        recurrent layers by formula. Softmax, sigmoids, SiLU and sums count nothing.
+        recurrent layers by formula. Softmax, sigmoids, SiLU and sums count nothing, and neither does what is no
+        module: a mean over the maps is no pooling.
     num_parameters : int
     """
 
@@ -35,122 +38,221 @@ class Cost:
     num_parameters: int
 
 
-def count_flops(network: nn.Module, *inputs: Any) -> dict[str, Cost]:
-    """Run a network once, in the mode that it is in, and count what it does; data-dependent paths as they are taken.
+class FlopCount:
+    """Counts what a network does inside of a ``with`` block, over all its calls, whatever path the data make it take.
+
+    Results are the same with and without. The block may run in any mode (training, autocast, inference) and on any
+    device; ``meta`` computes nothing. What runs belongs to the innermost module that is running, and to those whose
+    names hold its name; a module that stands at several places is known by its first name. Compiled modules run
+    uncompiled.
 
     Parameters
     ----------
     network : nn.Module
-        On any device; ``meta`` computes nothing.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self._network = network
+        self._macs: dict[str, int] = defaultdict(int)
+        self._operations: dict[str, int] = defaultdict(int)
+        self._running = [""]
+        self._num_seen = 0
+
+    def __enter__(self) -> Self:
+        self._exit = ExitStack()
+        self._exit.enter_context(_countable())
+        for name, module in self._network.named_modules():
+            self._exit.callback(module.register_forward_pre_hook(self._at_start(name)).remove)
+            self._exit.callback(module.register_forward_hook(self._at_end(name), with_kwargs=True).remove)
+        self._counter = self._exit.enter_context(FlopCounterMode(display=False))
+        self._num_seen = 0
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._settle()
+        self._exit.close()
+
+    def costs(self, num_samples: int) -> dict[str, Cost]:
+        """Return the mean cost of a sample by name of module; that of the whole network is ``""``."""
+        macs, operations = _with_holders(self._macs), _with_holders(self._operations)
+        return {
+            name: Cost(
+                macs[name] / num_samples,
+                operations[name] / num_samples,
+                sum(parameter.numel() for parameter in module.parameters()),
+            )
+            for name, module in self._network.named_modules()
+        }
+
+    def _settle(self) -> int:
+        """Give what ran since the last time to the module that is running."""
+        num_macs = int(self._counter.get_total_flops()) // 2
+        num_new, self._num_seen = num_macs - self._num_seen, num_macs
+        self._macs[self._running[-1]] += num_new
+        return num_new
+
+    def _at_start(self, name: str) -> Callable[..., None]:
+        def start(_module: nn.Module, _inputs: object) -> None:
+            self._settle()
+            self._running.append(name)
+
+        return start
+
+    def _at_end(self, name: str) -> Callable[..., None]:
+        def end(module: nn.Module, inputs: tuple[Any, ...], named: dict[str, Any], output: Any) -> None:
+            num_new = self._settle()
+            self._running.pop()
+            first = inputs[0] if inputs else next(iter(named.values()), None)
+            self._operations[name] += operations_of(module, first, output)
+            if (num_macs := recurrent_macs(module, first)) is not None:
+                self._macs[name] += num_macs - num_new  # some devices run them as one operation that nobody counts
+
+        return end
+
+
+def count_flops(network: nn.Module, *inputs: Any, num_samples: int | None = None) -> dict[str, Cost]:
+    """Run a network once, in the mode that it is in, and count what it does; leaves the network as it was.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On any device.
     *inputs
-        What its ``forward`` takes; the first is a tensor, or a mapping that holds one, of N samples.
+        What its ``forward`` takes.
+    num_samples : int, optional
+        Samples of the batch; without, the length of the first tensor that the inputs hold.
 
     Returns
     -------
     dict
-        Cost by name of module; that of the whole network is ``""``.
+        Cost of a sample by name of module; that of the whole network is ``""``.
     """
-    num_samples = _num_samples(inputs[0])
-    operations: dict[str, int] = defaultdict(int)
-    hooks = [
-        module.register_forward_hook(_counting(name, operations))
-        for name, module in network.named_modules()
-        if _operations_of(module)
-    ]
-    counter = FlopCounterMode(display=False)
-    try:
-        with counter, torch.no_grad():
+    return mean_flops(network, [inputs], num_samples=num_samples)
+
+
+def mean_flops(
+    network: nn.Module, batches: Iterable[Sequence[Any]], *, num_samples: int | None = None
+) -> dict[str, Cost]:
+    """Return costs averaged over the samples of real batches, for networks whose path depends on the data.
+
+    Parameters
+    ----------
+    network, num_samples
+        As for :func:`count_flops`; ``num_samples`` is that of each batch.
+    batches : iterable of sequences
+        What ``forward`` takes, batch by batch.
+
+    Raises
+    ------
+    UsageError
+        If there is no batch, or nobody says how many samples it has.
+    """
+    total = 0
+    with _unchanged(network), torch.no_grad(), FlopCount(network) as count:
+        for inputs in batches:
+            total += num_samples if num_samples is not None else _num_samples(inputs)
             network(*inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    macs = {name: sum(found.values()) / 2 for name, found in counter.get_flop_counts().items()}
-    root = type(network).__name__
-    return {
-        name: Cost(
-            macs.get("Global" if not name else f"{root}.{name}", 0) / num_samples,
-            operations.get(name, 0) / num_samples,
-            sum(parameter.numel() for parameter in module.parameters()),
-        )
-        for name, module in network.named_modules()
-    }
+    if not total:
+        raise UsageError("batches=0: there must be a sample to count on; give some, or another split")
+    return count.costs(total)
 
 
-def mean_cost(network: nn.Module, batches: Iterable[tuple[Any, ...]]) -> Cost:
-    """Return a network's cost of a sample, averaged over real batches: for networks whose path depends on the data."""
-    totals, count = [0.0, 0.0], 0
-    for inputs in batches:
-        num_samples = _num_samples(inputs[0])
-        cost = count_flops(network, *inputs)[""]
-        totals = [totals[0] + cost.macs * num_samples, totals[1] + cost.operations * num_samples]
-        count += num_samples
-    return Cost(totals[0] / count, totals[1] / count, sum(parameter.numel() for parameter in network.parameters()))
-
-
-def table(costs: dict[str, Cost], depth: int = 1) -> str:
+def table(costs: Mapping[str, Cost], depth: int = 1) -> str:
     """Format costs as a table of Markdown: modules down to a depth, and the total."""
-    rows = [(name or "total", cost) for name, cost in costs.items() if name.count(".") < depth]
-    rows = [*rows[1:], rows[0]]
+    rows = [(name, cost) for name, cost in costs.items() if name and name.count(".") < depth]
     lines = ["| module | parameters | GMAC (C1) | GFLOP (C2) |", "|---|--:|--:|--:|"]
     lines += [
         f"| {name} | {cost.num_parameters:,} | {cost.macs / 1e9:.4f} | {cost.operations / 1e9:.4f} |"
-        for name, cost in rows
+        for name, cost in [*rows, ("total", costs[""])]
     ]
     return "\n".join(lines)
 
 
-def _num_samples(batch: Any) -> int:
-    tensors = [batch] if isinstance(batch, torch.Tensor) else list(batch.values())
-    return next(len(one) for one in tensors if isinstance(one, torch.Tensor))
+def backbone_flops(
+    name: str, *, num_frames: int | None = None, size: int | None = None, num_classes: int = 400
+) -> dict[str, Cost]:
+    """Return what a backbone costs on one clip [shape=(1, 3, num_frames, size, size)]; computes nothing.
+
+    Parameters
+    ----------
+    name : str
+        One of :data:`vidprep.models.backbones.BACKBONES`.
+    num_frames, size : int, optional
+        Instead of what its published weights take.
+    num_classes : int
+
+    Raises
+    ------
+    UsageError
+        If there is no such backbone, or it takes no such clip.
+    """
+    from vidprep.models.backbones import BACKBONES
+
+    backbone = BACKBONES.get(name.replace("-", "_"))  # as its recipe is called
+    if backbone is None:
+        raise UsageError(f"network={name}: must be one of {', '.join(BACKBONES)}")
+    num_frames, size = num_frames or backbone.num_frames, size or backbone.input_size
+    with torch.device("meta"):
+        network = backbone.build(num_classes).eval()
+        clip = torch.empty(1, 3, num_frames, size, size)
+    try:
+        return count_flops(network, clip)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(
+            f"frames={num_frames}, size={size}: {name} takes no such clip ({reason}); enlarge it"
+        ) from error
 
 
-def _counting(name: str, operations: dict[str, int]) -> Callable[..., None]:
-    parts = name.split(".")
-    holders = ["", *(".".join(parts[:end]) for end in range(1, len(parts) + 1))]
-
-    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: Any) -> None:
-        rule = _operations_of(module)
-        assert rule is not None
-        result = output if isinstance(output, torch.Tensor) else output[0]
-        found = rule(module, inputs[0], result)
-        for holder in dict.fromkeys(holders):
-            operations[holder] += found
-
-    return count
+def _with_holders(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return sums by name: what a module did itself, and what all did whose names begin with its own."""
+    sums: dict[str, int] = defaultdict(int)
+    for name, count in counts.items():
+        parts = name.split(".") if name else []
+        for length in range(len(parts) + 1):
+            sums[".".join(parts[:length])] += count
+    return sums
 
 
-def _operations_of(module: nn.Module) -> _Operations | None:
-    return next((rule for kinds, rule in _C2 if isinstance(module, kinds)), None)
+def _num_samples(value: Any) -> int:
+    for tensor in _tensors(value):
+        return len(tensor)
+    raise UsageError("num_samples=None: the inputs hold no tensor to tell it; say how many samples they are")
 
 
-def _of_convolution(module: Any, _input: torch.Tensor, output: torch.Tensor) -> int:
-    return output.numel() * int(module.weight[0].numel() + (module.bias is not None))
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(one)
 
 
-def _of_linear(module: nn.Linear, input_: torch.Tensor, _output: torch.Tensor) -> int:
-    return input_.numel() * module.out_features
+@contextmanager
+def _countable() -> Iterator[None]:
+    """Keep operations apart that would run as one that nobody counts."""
+    was_fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)  # the counter has global hooks
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_fast)
 
 
-def _of_gru(module: nn.GRU, input_: torch.Tensor, _output: torch.Tensor) -> int:
-    """METHODS' formula for a step of a layer: 3 h in + 3 h h, the gates, and both biases."""
-    hidden, total = module.hidden_size, 0
-    for layer in range(module.num_layers):
-        width = module.input_size if layer == 0 else hidden
-        total += 3 * hidden * width + 3 * hidden * hidden + hidden + 3 * hidden + 3 * hidden
-        total += 6 * hidden if module.bias else 0
-    num_steps = input_.numel() // input_.shape[-1]
-    return int(total * num_steps)
-
-
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-_POOLINGS = tuple(
-    getattr(nn, f"{kind}Pool{axes}d") for kind in ("Max", "Avg", "AdaptiveMax", "AdaptiveAvg") for axes in (1, 2, 3)
-)
-_C2: tuple[tuple[tuple[type[nn.Module], ...], _Operations], ...] = (
-    ((nn.Conv1d, nn.Conv2d, nn.Conv3d), _of_convolution),
-    ((nn.Linear,), _of_linear),
-    (_NORMS, lambda module, input_, output: 2 * input_.numel()),
-    ((nn.ReLU, nn.ReLU6, nn.PReLU, nn.ELU, nn.LeakyReLU), lambda module, input_, output: output.numel()),
-    (_POOLINGS, lambda module, input_, output: input_.numel()),
-    ((nn.GRU,), _of_gru),
-)
+@contextmanager
+def _unchanged(network: nn.Module) -> Iterator[None]:
+    """Give the network its buffers back, such as running means, and the random numbers that dropout draws."""
+    kept = [
+        (module, name, buffer, buffer.clone())
+        for module in network.modules()
+        for name, buffer in module.named_buffers(recurse=False)
+    ]
+    devices = {parameter.device for parameter in network.parameters() if parameter.device.type == "cuda"}
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            yield
+    finally:
+        for module, name, buffer, values in kept:
+            setattr(module, name, buffer.copy_(values))

@@ -1,210 +1,293 @@
-"""``vidprep train``: a recipe and shards become a checkpoint; killed and told again, it goes on exactly."""
+"""``vidprep train``: a recipe and shards become a checkpoint; killed and told again, it goes on exactly.
+
+On a CPU the weights and metrics of a training that was killed, however often, are bit for bit those of one that was
+not, with any number of workers. GPUs add up in an order of their own: there the batches and all random numbers are the
+same, and results differ as two runs do.
+"""
 
 from __future__ import annotations
 
-import csv
-import io
-import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from vidprep.dataset import ShardDataset
-from vidprep.errors import UsageError
-from vidprep.pipelines.recipes import Recipe
+from vidprep.errors import TrainError, UsageError
+from vidprep.pipelines.recipe import Recipe
+from vidprep.pipelines.train_checkpoint import (
+    BEST_NAME,
+    CHECKPOINT_NAME,
+    FORMAT,
+    State,
+    check_same,
+    load_state,
+    random_state,
+    read_checkpoint,
+    set_random_state,
+    write_checkpoint,
+)
+from vidprep.pipelines.train_loss import check_labels, loss_of, to_device
+from vidprep.pipelines.train_metrics import METRICS_NAME, Metrics, Row, remove_events
+from vidprep.pipelines.train_optimiser import make_optimiser, set_learning_rate
+from vidprep.pipelines.train_options import AMP_DTYPES, Options, Summary
+from vidprep.pipelines.train_ranks import Ranks, join_ranks
 from vidprep.pipelines.train_schedule import Plateau, learning_rate
-from vidprep.shards.files import whole_file
-
-CHECKPOINT_NAME = "checkpoint.pt"
-METRICS_NAME = "metrics.csv"
+from vidprep.pipelines.train_setup import begin_with, build_model, read_batches
+from vidprep.pipelines.train_validate import Validation
+from vidprep.shards.files import locked_folder
 
 Progress = Callable[[int, int, float], None]
-"""Called after each step with the steps done, the steps in all, and the loss."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Options:
-    """What a training is told besides its recipe.
-
-    Attributes
-    ----------
-    split : str, optional
-        A split such as ``split1/train``; all samples without.
-    seed : int
-        Of weights, order, clips and views.
-    device : str
-        ``cpu`` or ``cuda``.
-    amp : {"off", "bf16", "fp16"}
-        Whether most of the network computes in a shorter type.
-    num_workers : int
-        Processes that read.
-    """
-
-    split: str | None = None
-    seed: int = 0
-    device: str = "cpu"
-    amp: str = "off"
-    num_workers: int = 0
+"""Called after each step, on the first rank, with the steps done, the steps in all, and the loss."""
 
 
 def train(
     recipe: Recipe,
     shards: Path,
     to: Path,
-    options: Options,
+    options: Options = Options(),  # noqa: B008 - frozen
     *,
-    name: str = "",
     on_progress: Progress = lambda done, total, loss: None,
-) -> nn.Module:
-    """Train a model, or go on where a run ended; returns it."""
-    to.mkdir(parents=True, exist_ok=True)
-    return _Run(recipe, shards, to, options, name, on_progress).run()
+) -> Summary:
+    """Train a recipe's model on shards, or go on where a run ended.
+
+    Under torchrun all ranks call this; the first one writes.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    shards : path
+        What ``vidprep extract`` wrote.
+    to : path
+        The folder for ``checkpoint.pt``, ``metrics.csv``, and ``best.pt`` with a validation.
+    options : Options
+    on_progress : callable
+
+    Raises
+    ------
+    UsageError
+        If an argument can't be meant, or the folder holds another training.
+    ShardError
+        If the shards can't be read, or another run is writing to the folder.
+    TrainError
+        If the loss is no longer a number, or the memory of a GPU is too small.
+    """
+    with join_ranks(options.device) as ranks, _claimed(to, ranks):
+        try:
+            return _Training(recipe, shards, to, options, ranks, on_progress).run()
+        except torch.OutOfMemoryError as error:
+            raise TrainError(
+                f"batch_size={recipe.batch_size}: the memory of the GPU is too small; take a smaller --batch-size, or"
+                " --amp bf16"
+            ) from error
 
 
-def loss_of(logits: torch.Tensor, labels: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Return the mean loss: cross-entropy, or, for several labels a sample [shape=(N, classes)], the binary one."""
-    if labels.dim() == 2:
-        return nn.functional.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
-    return nn.functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+@dataclass
+class _Sums:
+    """What an epoch has added up so far."""
+
+    num_steps: int = 0
+    num_items: int = 0
+    loss: float = 0.0
+    learning_rate: float = 0.0
 
 
-def to_device(batch: Mapping[str, Any], device: str) -> dict[str, Any]:
-    """Bring a batch's tensors to a device."""
-    return {
-        name: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
-        for name, value in batch.items()
-    }
-
-
-class _Run:
-    """One run."""
+class _Training:
+    """The state of a training: all of it is in the checkpoint."""
 
     def __init__(
-        self, recipe: Recipe, shards: Path, to: Path, options: Options, name: str, on_progress: Progress
+        self, recipe: Recipe, shards: Path, to: Path, options: Options, ranks: Ranks, on_progress: Progress
     ) -> None:
-        self.recipe, self.to, self.options, self.name, self.on_progress = recipe, to, options, name, on_progress
-        random.seed(options.seed)
-        np.random.seed(options.seed % 2**32)  # noqa: NPY002 - what a user's model may draw from
-        torch.manual_seed(options.seed)
-        self.dataset = ShardDataset(
-            shards,
-            options.split,
-            recipe.modalities,
-            clips=recipe.train_clips,
-            transform=recipe.train_transform,
-            shuffle=True,
-            seed=options.seed,
-        )
-        self.loader = self.dataset.loader(
-            recipe.batch_size,
-            options.num_workers,
-            drop_last=self.dataset.num_items >= recipe.batch_size,
-            persistent_workers=options.num_workers > 0,
-        )
-        self.model = recipe.model(len(self.dataset.classes)).to(options.device)
-        self.optimiser = _optimiser(recipe, self.model)
+        self.recipe, self.options, self.to, self.ranks = recipe, options, to, ranks
+        self.on_progress = on_progress if ranks.is_first else lambda done, total, loss: None
+        self.dataset, self.loader = read_batches(recipe, shards, options)
+        self.validation = None
+        if options.validate is not None:
+            self.validation = Validation(recipe, shards, options.validate, options.num_workers)
+        self.model = build_model(recipe, len(self.dataset.classes), options).to(ranks.device)
+        self.network = ranks.together(self.model)
+        if not ranks.is_first:
+            torch.manual_seed(options.seed + ranks.rank)  # all begin with the same weights, and drop other features
+        self.optimiser = make_optimiser(recipe, self.model)
+        self.scaler = torch.amp.GradScaler(ranks.device.type, enabled=options.amp == "fp16")
+        self.autocast = torch.autocast(ranks.device.type, AMP_DTYPES[options.amp], enabled=options.amp != "off")
         self.plateau = Plateau(recipe.factor, recipe.patience)
-        self.epoch, self.history = 0, list[dict[str, float]]()
+        self.epoch, self.sums, self.history = 0, _Sums(), list[Row]()
+        self.saved_at_seconds = time.monotonic()
 
-    def run(self) -> nn.Module:
-        """Train until the last epoch."""
-        self._resume()
-        for epoch in range(self.epoch, self.recipe.epochs):
-            self._train_epoch(epoch)
-            self.epoch = epoch + 1
-            self._save()
-        return self.model
+    def run(self) -> Summary:
+        """Train until the last epoch has its checkpoint."""
+        num_resumed = self.begin()
+        with closing(Metrics(self.to, tensorboard=self.options.tensorboard)) as metrics:
+            while self.epoch < self.recipe.epochs:
+                self.network.train()
+                for batch in self.loader:
+                    self.step(batch)
+                    if self.is_checkpoint_due():
+                        self.save(CHECKPOINT_NAME)
+                self.end_epoch(metrics)
+        return self.summary(num_resumed)
 
-    def _train_epoch(self, epoch: int) -> None:
-        self.model.train()
-        num_steps, total, count = len(self.loader), 0.0, 0
-        for step, batch in enumerate(self.loader):
-            rate = self._set_learning_rate(epoch + step / num_steps)
-            loss = self._step(to_device(batch, self.options.device))
-            total, count = total + loss * len(batch["key"]), count + len(batch["key"])
-            self.on_progress(epoch * num_steps + step + 1, self.recipe.epochs * num_steps, loss)
-        self.plateau.step(total / count)
-        self.history.append({"epoch": epoch, "loss": total / count, "learning_rate": rate})
-
-    def _step(self, batch: dict[str, Any]) -> float:
-        with torch.autocast(self.options.device, torch.bfloat16, enabled=self.options.amp == "bf16"):
-            logits = self.model(batch)
-            loss = loss_of(logits.float(), batch["label"], self.recipe.label_smoothing)
+    def step(self, batch: dict[str, Any]) -> None:
+        """Learn from one batch."""
+        check_labels(batch)
+        rate = learning_rate(self.recipe, self.epoch + self.sums.num_steps / len(self.loader), self.plateau)
+        set_learning_rate(self.optimiser, rate)
+        batch = to_device(batch, self.ranks.device)
+        with self.autocast:
+            logits = self.network(batch)
+        loss = loss_of(logits.float(), batch["label"], self.recipe.label_smoothing)
+        mean_loss = self.ranks.mean(loss.item())
+        self.check_finite("loss", mean_loss)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        if self.recipe.max_grad_norm:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm)
-        self.optimiser.step()
-        return float(loss.detach())
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.max_grad_norm or math.inf)
+        if not self.scaler.is_enabled():  # which leaves out steps of its own, until it has found its scale
+            self.check_finite("gradient_norm", norm.item())
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.count(len(batch["key"]), mean_loss, rate)
 
-    def _set_learning_rate(self, epoch: float) -> float:
-        rate = learning_rate(self.recipe, epoch, self.plateau)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["scale"]
-        return rate
+    def count(self, num_items: int, loss: float, rate: float) -> None:
+        """Note what a step gave."""
+        self.sums.num_steps += 1
+        self.sums.num_items += num_items
+        self.sums.loss += loss * num_items
+        self.sums.learning_rate = rate
+        num_steps = len(self.loader)
+        self.on_progress(self.epoch * num_steps + self.sums.num_steps, self.recipe.epochs * num_steps, loss)
 
-    def _save(self) -> None:
-        state = {
-            "recipe": self.name,
+    def check_finite(self, name: str, value: float) -> None:
+        """TrainError if a loss or a gradient is no number any more: no later step would mend it."""
+        if not math.isfinite(value):
+            raise TrainError(
+                f"{name}={value}: at step {self.sums.num_steps + 1} of epoch {self.epoch + 1}: must be finite; begin"
+                " anew with a smaller --learning-rate (a tenth), a longer warm-up, clipped gradients (max_grad_norm of"
+                " the recipe), or without --amp"
+            )
+
+    def end_epoch(self, metrics: Metrics) -> None:
+        """Note the epoch's numbers, and write everything; the checkpoint last, for it says that the epoch is done."""
+        loss = self.sums.loss / self.sums.num_items
+        self.plateau.step(loss)
+        row: Row = {"epoch": self.epoch + 1, "learning_rate": self.sums.learning_rate, "loss": loss}
+        self.epoch, self.sums = self.epoch + 1, _Sums()
+        scores = self.validate()
+        is_best = any(score > max(_column(self.history, name), default=-math.inf) for name, score in scores.items())
+        self.history.append(row | scores)
+        if self.ranks.is_first:
+            metrics.write(self.history)
+        if is_best:
+            self.save(BEST_NAME)
+        self.save(CHECKPOINT_NAME)
+
+    def validate(self) -> Row:
+        """Return the score of this epoch, if it is one to validate."""
+        is_last = self.epoch == self.recipe.epochs
+        if self.validation is None or not (is_last or self.epoch % self.options.validate_every == 0):
+            return {}
+        self.ranks.level(self.model)
+        name, score = self.validation.score(self.model, self.ranks, self.autocast)
+        return {name: score}
+
+    def begin(self) -> int:
+        """Go on from the checkpoint, and return how many epochs are done; without one, write the first."""
+        path = self.to / CHECKPOINT_NAME
+        is_there = path.exists() and not self.options.overwrite
+        state = self.ranks.from_first(read_checkpoint(path) if self.ranks.is_first and is_there else None)
+        if state is not None:
+            check_same(self.identity, state["identity"], self.to)
+            self.load(state)
+            return self.epoch
+        if self.options.weights is not None:
+            begin_with(self.options.weights, self.model, self.recipe, has_new_head=self.options.has_new_head)
+        if self.ranks.is_first:
+            _make_room(self.to, overwrite=self.options.overwrite)
+        self.save(CHECKPOINT_NAME)
+        return 0
+
+    def is_checkpoint_due(self) -> bool:
+        """Tell whether the last one is so old, by the clock of any rank, that all shall write the next."""
+        is_old = time.monotonic() - self.saved_at_seconds >= self.options.checkpoint_seconds
+        return self.ranks.mean(float(is_old)) > 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the result depends on."""
+        names = ("amp", "device", "validate", "validate_every", "sync_batchnorm", "has_new_head")
+        own: dict[str, Any] = {name: getattr(self.options, name) for name in names}
+        own["weights"] = None if self.options.weights is None else str(self.options.weights.resolve())
+        return {"recipe": self.recipe.name, **self.recipe.facts, **own, **self.dataset.identity}
+
+    def save(self, name: str) -> None:
+        """Write a checkpoint; all ranks call this."""
+        random = self.ranks.gather(random_state(self.ranks.device))
+        self.saved_at_seconds = time.monotonic()
+        if not self.ranks.is_first:
+            return
+        state: State = {
+            "format": FORMAT,
+            "recipe": self.recipe.name,
+            "settings": dict(self.recipe.settings),
             "classes": self.dataset.classes,
             "seed": self.options.seed,
             "epoch": self.epoch,
             "model": self.model.state_dict(),
+            "identity": self.identity,
             "optimiser": self.optimiser.state_dict(),
             "plateau": self.plateau.state_dict(),
+            "scaler": self.scaler.state_dict(),
             "loader": self.loader.state_dict(),
-            "random": torch.get_rng_state(),
+            "sums": asdict(self.sums),
             "history": self.history,
+            "random": random,
         }
-        with whole_file(self.to / CHECKPOINT_NAME) as file:
-            torch.save(state, file)
-        _write_metrics(self.to / METRICS_NAME, self.history)
+        write_checkpoint(self.to / name, state)
 
-    def _resume(self) -> None:
-        path = self.to / CHECKPOINT_NAME
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.options.device, weights_only=True)
-        if (state["recipe"], state["seed"]) != (self.name, self.options.seed):
-            raise UsageError(
-                f"to={self.to}: holds a training of {state['recipe']}, seed {state['seed']}; name a new folder"
-            )
-        self.model.load_state_dict(state["model"])
+    def load(self, state: State) -> None:
+        """Go on from a checkpoint."""
+        load_state(self.model, state, self.to / CHECKPOINT_NAME)
         self.optimiser.load_state_dict(state["optimiser"])
         self.plateau.load_state_dict(state["plateau"])
+        self.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
-        torch.set_rng_state(state["random"].cpu())
-        self.epoch, self.history = state["epoch"], state["history"]
+        self.epoch, self.sums, self.history = state["epoch"], _Sums(**state["sums"]), state["history"]
+        set_random_state(state["random"][self.ranks.rank], self.ranks.device)
+
+    def summary(self, num_resumed: int) -> Summary:
+        """Return how it ended."""
+        last = self.history[-1]
+        score = next(((name, last[name]) for name in ("top1", "map") if name in last), None)
+        return Summary(
+            checkpoint=self.to / CHECKPOINT_NAME,
+            num_epochs=self.epoch,
+            num_resumed=num_resumed,
+            loss=last["loss"],
+            score=score,
+            is_first_rank=self.ranks.is_first,
+        )
 
 
-def _optimiser(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
-    groups = [
-        {"params": parameters, "scale": scale, "weight_decay": decay}
-        for (scale, decay), parameters in _groups(recipe, model)
-    ]
-    if recipe.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate)
-    return torch.optim.SGD(groups, lr=recipe.learning_rate, momentum=recipe.momentum, nesterov=recipe.nesterov)
+def _claimed(to: Path, ranks: Ranks) -> AbstractContextManager[None]:
+    return locked_folder(to, "vidprep train", "to", to) if ranks.is_first else nullcontext()
 
 
-def _groups(recipe: Recipe, model: nn.Module) -> Iterator[tuple[tuple[float, float], list[nn.Parameter]]]:
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        scale = next((value for prefix, value in recipe.learning_rate_of.items() if name.startswith(prefix)), 1.0)
-        decay = recipe.weight_decay if parameter.dim() > 1 else 0.0
-        groups.setdefault((scale, decay), []).append(parameter)
-    return iter(groups.items())
+def _make_room(folder: Path, *, overwrite: bool) -> None:
+    """Remove an earlier training if that is wanted; what has no checkpoint is none of ours."""
+    names = (METRICS_NAME, BEST_NAME, CHECKPOINT_NAME)  # the last is what says that there is a training
+    if not overwrite and (found := [name for name in names if (folder / name).exists()]):
+        raise UsageError(f"to={folder}: holds {found[0]}, but no training; name another folder, or --overwrite")
+    if overwrite:
+        remove_events(folder)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
-def _write_metrics(path: Path, history: list[dict[str, float]]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, history[-1].keys())
-    writer.writeheader()
-    writer.writerows(history)
-    with whole_file(path) as file:
-        file.write(text.getvalue().encode())
+def _column(history: list[Row], name: str) -> list[float]:
+    return [row[name] for row in history if name in row]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
+
+_THRESHOLD = 1e-4  # the share by which a loss must be below the best one, as in PyTorch
 
 
 class Plateau:
-    """Falls by a factor when the loss has not improved for some epochs.
+    """Falls by a factor when the loss has not improved for some epochs: PyTorch's ``ReduceLROnPlateau``.
 
     Parameters
     ----------
@@ -23,7 +25,7 @@ class Plateau:
 
     def step(self, loss: float) -> None:
         """Note the loss of an epoch."""
-        if loss < self._best:
+        if loss < self._best * (1 - _THRESHOLD):
             self._best, self._num_bad = loss, 0
             return
         self._num_bad += 1
@@ -40,7 +42,18 @@ class Plateau:
 
 
 def learning_rate(recipe: Recipe, epoch: float, plateau: Plateau) -> float:
-    """Return the learning rate at a moment, in epochs and parts of them since the start."""
+    """Return the learning rate at a moment.
+
+    Warm-up rises linearly from ``warmup_start`` of the learning rate to what the schedule says at its end (SlowFast).
+
+    Parameters
+    ----------
+    recipe : Recipe
+    epoch : float
+        Epochs, and parts of them, since the start.
+    plateau : Plateau
+        What it knows by then.
+    """
     if epoch < recipe.warmup_epochs:
         target = recipe.learning_rate * _fallen(recipe, recipe.warmup_epochs, plateau)
         start = recipe.learning_rate * recipe.warmup_start

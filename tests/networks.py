@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
 
 import numpy as np
 import torch
@@ -53,6 +53,14 @@ def filled(network: VideoNetwork) -> VideoNetwork:
     return network.eval()
 
 
+def filled_on_meta(build: Callable[[], nn.Module]) -> nn.Module:
+    """Any network with filled weights, in evaluation mode, without the time that random ones take."""
+    with torch.device("meta"):
+        network = build().eval()
+    network.load_state_dict(filled_state(shapes_of(network)), assign=True)
+    return network
+
+
 def filled_clip(name: str, *shape: int) -> torch.Tensor:
     """A clip of normal numbers [shape=(N, 3, T, H, W), dtype=float32]."""
     return torch.from_numpy(_stream("input:" + name).standard_normal(shape).astype(np.float32))
@@ -63,7 +71,7 @@ def filled_uniform(name: str, *shape: int) -> torch.Tensor:
     return torch.from_numpy(_stream("input:" + name).random(shape).astype(np.float32))
 
 
-@cache
+@functools.cache
 def on_meta(build: Callable[..., VideoNetwork], num_classes: int = 400, **options: bool) -> VideoNetwork:
     """A network without weights, in evaluation mode: its shapes and counts cost nothing. Leave it as it is."""
     with torch.device("meta"):

@@ -1,4 +1,4 @@
-"""Small datasets, runs of the command line and comparisons of folders, for the tests of extraction."""
+"""Small datasets, runs with and without processes of their own, comparisons of folders: for tests of extraction."""
 
 import hashlib
 import os
@@ -6,14 +6,22 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+from click.testing import CliRunner, Result
 
+from vidprep.cli import main
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.codec.writer import write_video
+from vidprep.engines import ENGINES, Outcome
+from vidprep.engines.serve import describe
+from vidprep.errors import VidprepError
+from vidprep.pipelines.extract import Summary, extract
 
 CLASSES = ("Run", "Sit")
 GROUPS = (1, 7, 8, 14, 15, 21, 22, 25)  # both ends of UCF101's three test sets, and of what is in none
@@ -42,6 +50,40 @@ def write_dataset(root: Path, groups: tuple[int, ...] = GROUPS, classes: tuple[s
         for group in groups:
             write_clip(root / clip_name(name, group), seed=100 * label + group, num_frames=8 + group % 7)
     return root
+
+
+def map_in_process(
+    function: Callable[[Any], Any], tasks: Iterable[Any], *, num_workers: int, **limits: Any
+) -> Iterator[Outcome[Any]]:
+    """An engine without processes: quick, and a test can reach into it."""
+    for index, task in enumerate(tasks):
+        try:
+            yield Outcome(index, function(task), None, "ok")
+        except (VidprepError, OSError) as error:
+            yield Outcome(index, None, describe(error), "error")
+
+
+@contextmanager
+def in_process() -> Iterator[pytest.MonkeyPatch]:
+    """Extract in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ENGINES, "local", map_in_process)
+        yield patch
+
+
+def extract_here(*arguments: Any, **more: Any) -> Summary:
+    """Extract in this process, for tests of what comes out: workers take seconds to start, most of all with sound."""
+    with in_process():
+        return extract(*arguments, **more)
+
+
+def run_here(*arguments: object, status: int = 0, **environment: str) -> Result:
+    """Run the command line in this process; whatever goes wrong, an exit status comes out and never an exception."""
+    with in_process():
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments], env=environment)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert result.exit_code == status, result.output
+    return result
 
 
 def command(*arguments: object) -> list[str]:

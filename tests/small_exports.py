@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 from click.testing import CliRunner, Result
-from runs import clip_name, write_clip, write_dataset
+from runs import clip_name, extract_here, write_clip, write_dataset
 
 from vidprep.cli import main
 from vidprep.engines import Outcome
 from vidprep.modalities import MODALITIES
 from vidprep.modalities.base import Settings
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 
 NUM_CLIPS, WIDTH, HEIGHT = 9, 64, 48
 LAYOUTS = ("decoded", "bitstream")
@@ -32,11 +32,10 @@ def extracted(folder: Path, layout: str, modalities: tuple[str, ...] = tuple(MOD
         gop=4,
         layout=layout,
         shard_bytes=100_000,
-        num_workers=2,
         settings=settings,
         modalities=modalities,
     )
-    extract(clips, folder / layout, options)
+    extract_here(clips, folder / layout, options)
     return folder / layout
 
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from modalities.conftest import moving_frames
 from numpy.typing import NDArray
+from runs import extract_here
 
 from vidprep.codec.writer import write_video
 from vidprep.dataset import ShardDataset
@@ -15,7 +16,7 @@ from vidprep.dataset.items import Item
 from vidprep.dataset.views import Step, View
 from vidprep.manifest import Manifest, Row
 from vidprep.modalities.base import Settings
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 from vidprep.sampling import Clips
 from vidprep.shards.access import Entries, ShardFolder
 
@@ -53,7 +54,7 @@ def click(at_seconds: float, seconds: float) -> dict[str, Any]:
 def extract_rows(root: Path, rows: list[Row], out: Path, options: Options = OPTIONS, **dataset: Any) -> Path:
     """Extract rows that were made here; all of them must succeed."""
     facts = {"classes": CLASSES, **dataset}
-    summary = extract(root, out, options, manifest=Manifest("made", root, rows=tuple(rows), **facts))
+    summary = extract_here(root, out, options, manifest=Manifest("made", root, rows=tuple(rows), **facts))
     assert (summary.num_done, summary.failed) == (len(rows), [])
     return out
 

@@ -35,10 +35,11 @@ ROOMS_IT_MAY_IMPORT = {
     "models": set(),
     "pipelines": ALL_MAY | {"dataset", "engines", "models", "manifest"},
     "pipelines.demo": {"codec"},
+    "pipelines.evaluate": {"shards"},
     "pipelines.export": {"features", "modalities", "reading", "sampling", "shards"},
     "pipelines.extract": {"codec", "modalities", "shards", "sampling"},
     "pipelines.inspect": {"codec", "modalities", "shards"},
-    "pipelines.recipes": {"sampling"},
+    "pipelines.recipe": {"sampling"},
     "pipelines.train": {"shards"},
     "reading": ALL_MAY,
     "sampling": ALL_MAY,
@@ -52,6 +53,7 @@ ROOMS_THAT_MAY_IMPORT = {
     "click": {"cli"},
     "h5py": {"features"},
     "librosa": {"modalities.spectrogram"},
+    "matplotlib": {"pipelines.evaluate"},
     "numba": {"codec"},
     "ray": {"engines"},
     "simplejpeg": {"modalities"},
@@ -60,8 +62,8 @@ ROOMS_THAT_MAY_IMPORT = {
     "webdataset": {"dataset"},
 }
 
-# Seconds to load: imported inside the function that needs it, never with the module.
-ONLY_INSIDE_FUNCTIONS = {"librosa"}
+# Seconds to load, or optional: imported inside the function that needs it, never with the module.
+ONLY_INSIDE_FUNCTIONS = {"librosa", "matplotlib"}
 # `vidprep --help` must answer at once: with the module, the command line loads nothing but these.
 CLI_MAY_LOAD = {"click", "vidprep.cli", "vidprep.errors", "vidprep.__version__"} | sys.stdlib_module_names
 # Their place in a checkout, not their name: a training repository has a `models` of its own.
@@ -278,6 +280,7 @@ FORBIDDEN = [
     "modalities.spectrogram: import librosa",
     "modalities.spectrogram: from librosa import feature",
     "modalities.spectrogram: class A: import librosa",
+    "pipelines.evaluate_plot: from matplotlib.figure import Figure",
     "cli: from vidprep.pipelines.extract import extract",
     "cli: from vidprep.shards import verify",
     "cli: import numpy as np",

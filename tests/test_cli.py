@@ -15,15 +15,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 from PIL import Image
-from runs import command, vidprep, write_clip
+from runs import command, run_here, vidprep, write_clip
 
 from vidprep import __version__
 from vidprep.cli import main
 from vidprep.manifest import load_standard, official_rows
 
-COMMANDS = ("extract", "export", "inspect", "verify", "stats", "manifest", "demo-data")
+COMMANDS = (
+    "extract",
+    "export",
+    "train",
+    "evaluate",
+    "plot",
+    "flops",
+    "inspect",
+    "verify",
+    "stats",
+    "manifest",
+    "demo-data",
+)
 EXTRACT_OPTIONS = [
     "--out",
     "--codec",
@@ -46,14 +58,6 @@ EXTRACT_OPTIONS = [
     "--spectrogram-recipe",
 ]
 QUICK = ("--workers", "1", "--size", "native", "--modalities", "rgb,motion")
-
-
-def run(*arguments: object, status: int = 0) -> Result:
-    """Run in this process; whatever goes wrong, an exit status comes out and never an exception."""
-    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == status, result.output
-    return result
 
 
 def samples(out: Path) -> dict[str, dict[str, bytes]]:
@@ -86,30 +90,30 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shards(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("shards") / "out"
-    run("extract", clips, "--out", out, *QUICK)
+    run_here("extract", clips, "--out", out, *QUICK)
     return out
 
 
 class TestHelp:
     @pytest.mark.parametrize("flag", ["-h", "--help"])
     def test_lists_the_commands(self, flag: str) -> None:
-        text = run(flag).stdout
+        text = run_here(flag).stdout
         for name in COMMANDS:
             assert re.search(rf"^  {name} +[A-Z]", text, re.MULTILINE)
 
     @pytest.mark.parametrize("name", [*COMMANDS, "manifest list", "manifest show", "manifest check"])
     def test_each_command_says_what_it_does(self, name: str) -> None:
-        text = run(*name.split(), "--help").stdout
+        text = run_here(*name.split(), "--help").stdout
         assert text.startswith(f"Usage: main {name}")
         assert re.search(r"^  [A-Z][^.]+[.:]", text, re.MULTILINE)
 
     @pytest.mark.parametrize("option", EXTRACT_OPTIONS)
     def test_extract_has_every_option_and_explains_it(self, option: str) -> None:
-        found = re.findall(rf"^  {option}\b.*?\s{{2,}}(\w.*)", run("extract", "--help").stdout, re.MULTILINE)
+        found = re.findall(rf"^  {option}\b.*?\s{{2,}}(\w.*)", run_here("extract", "--help").stdout, re.MULTILINE)
         assert len(found) == 1
 
     def test_version(self) -> None:
-        assert run("--version").stdout == f"vidprep, version {__version__}\n"
+        assert run_here("--version").stdout == f"vidprep, version {__version__}\n"
 
     def test_costs_no_heavy_import(self) -> None:
         code = (
@@ -123,7 +127,7 @@ class TestHelp:
         )
 
     def test_nothing_asked_is_bad_usage(self) -> None:
-        assert "Commands:" in run(status=2).output
+        assert "Commands:" in run_here(status=2).output
 
 
 class TestExtract:
@@ -140,8 +144,7 @@ class TestExtract:
         (tmp_path / "clips/a/empty.avi").touch()
         (tmp_path / "clips/notes.txt").touch()
         for _ in range(2):  # a second run tries nothing, and says the same
-            result = vidprep("extract", tmp_path / "clips", "--out", tmp_path / "out", *QUICK)
-            assert result.returncode == 1
+            result = run_here("extract", tmp_path / "clips", "--out", tmp_path / "out", *QUICK, status=1)
             assert result.stderr == (
                 "1 failed (after mending: the same command with --retry-failed):\n"
                 "  a/empty.avi: size_bytes=0 of a/empty.avi: an empty file holds no video; get it anew or remove it\n"
@@ -154,7 +157,7 @@ class TestExtract:
         (tmp_path / "clips").mkdir()
         for i in range(23):
             (tmp_path / f"clips/{i:02}.avi").touch()
-        result = run("extract", tmp_path / "clips", "--out", tmp_path / "out", *QUICK, status=1)
+        result = run_here("extract", tmp_path / "clips", "--out", tmp_path / "out", *QUICK, status=1)
         assert result.stderr.startswith("23 failed ")
         assert len(re.findall(r"^  \d\d\.avi: ", result.stderr, re.MULTILINE)) == 20
         assert result.stderr.endswith(f"  ... and 3 more: {tmp_path / 'out'}/status/*.jsonl\n")
@@ -173,7 +176,7 @@ class TestExtract:
         write_clip(tmp_path / "clips/x.mp4", codec="h264", options={"refs": "3"})
         for codec, warns in (("copy", True), ("mpeg4", False)):
             arguments = ("--codec", codec, "--workers", 1, "--modalities", "motion")
-            result = run("extract", tmp_path / "clips", "--out", tmp_path / codec, *arguments)
+            result = run_here("extract", tmp_path / "clips", "--out", tmp_path / codec, *arguments)
             assert ("warning: motion_exact=false for 1 videos" in result.stderr) == warns
             assert ("--codec mpeg4 makes them exact" in result.stderr) == warns
 
@@ -181,7 +184,7 @@ class TestExtract:
         self, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.chdir(tmp_path)
-        result = run("extract", f"{clips}/a/silent.avi", *QUICK)
+        result = run_here("extract", f"{clips}/a/silent.avi", *QUICK)
         assert result.stdout.endswith(" in 1 shards: silent.avi-shards\n")
         assert samples(tmp_path / "silent.avi-shards").keys() == {"silent%2Eavi"}
 
@@ -226,7 +229,7 @@ class TestChoices:
 
     def test_frames_levels_png_and_size(self, clips: Path, tmp_path: Path) -> None:
         chosen = ("--frames", "stride:3", "--levels", "32,16", "--residual-format", "png", "--size", "80x60")
-        run("extract", clips / "a", "--out", tmp_path / "out", *chosen, "--workers", 1, "--layout", "decoded")
+        run_here("extract", clips / "a", "--out", tmp_path / "out", *chosen, "--workers", 1, "--layout", "decoded")
         entries = samples(tmp_path / "out")["silent%2Eavi"]
         facts = json.loads(entries["json"])
         assert (facts["frame_indices"], facts["num_frames"], facts["has_audio"]) == ([0, 3, 6, 9], 10, False)
@@ -243,7 +246,7 @@ class TestChoices:
         (tmp_path / "rows.tsv").write_text("path\tlabel\tsplit\na/silent.avi\tyes\ttrain\n")
         chosen = ("--codec", "h264", "--frames", "uniform:4", "--size", "short:32", "--manifest", tmp_path / "rows.tsv")
         chosen += ("--workers", 1, "--engine", "local", "--timeout", "60", "--shard-size", "1 gb")
-        run("extract", clips, "--out", tmp_path / "out", "--modalities", "motion, rgb", *chosen)
+        run_here("extract", clips, "--out", tmp_path / "out", "--modalities", "motion, rgb", *chosen)
         ((key, entries),) = samples(tmp_path / "out").items()
         facts = json.loads(entries["json"])
         assert (key, facts["label_names"], facts["splits"]) == ("a/silent%2Eavi", ["yes"], ["train"])
@@ -255,14 +258,14 @@ class TestChoices:
 
     def test_copy_fps_and_tbn(self, clips: Path, tmp_path: Path) -> None:
         chosen = ("--codec", "copy", "--frames", "fps:5", "--spectrogram-recipe", "tbn", "--workers", 1)
-        run("extract", clips / "b", "--out", tmp_path / "out", *chosen)
+        run_here("extract", clips / "b", "--out", tmp_path / "out", *chosen)
         entries = samples(tmp_path / "out")["sound%2Eavi"]
         facts = json.loads(entries["json"])
         times = np.array(facts["pts_seconds"])
         assert np.allclose(np.diff(times), 0.04)
         assert facts["frame_indices"] == [0, 5, 10]
         assert facts["picture_types"][:4] == "IBBP"
-        assert facts["width"], facts["height"] == (64, 48)
+        assert (facts["width"], facts["height"]) == (64, 48)
         spectrogram = np.load(io.BytesIO(entries["spectrogram.npy"]))
         assert (spectrogram.dtype, spectrogram.shape[0]) == (np.float32, 256)
         assert facts["spectrogram"]["hop_seconds"] == 120 / 24000
@@ -271,7 +274,7 @@ class TestChoices:
 
     def test_gop_segments_and_mel(self, clips: Path, tmp_path: Path) -> None:
         chosen = ("--gop", 4, "--segment", "0.3", "--modalities", "rgb,spectrogram", "--workers", 1, "--size", "native")
-        run("extract", clips / "b", "--out", tmp_path / "out", *chosen)
+        run_here("extract", clips / "b", "--out", tmp_path / "out", *chosen)
         found = samples(tmp_path / "out")
         assert found.keys() == {"sound%2Eavi@0-300", "sound%2Eavi@300-"}
         facts = [json.loads(found[key]["json"]) for key in sorted(found)]
@@ -287,7 +290,7 @@ class TestChoices:
         for path in (tmp_path / "ucf" / name, tmp_path / "ucf/Other/clip.avi"):
             path.parent.mkdir(parents=True)
             path.write_bytes((clips / "a/silent.avi").read_bytes())
-        result = run("extract", tmp_path / "ucf", "--out", tmp_path / "out", *QUICK, "--manifest", "ucf101")
+        result = run_here("extract", tmp_path / "ucf", "--out", tmp_path / "out", *QUICK, "--manifest", "ucf101")
         assert "1 files were passed over: no videos by their extension, or not in the dataset" in result.stdout
         ((_, entries),) = samples(tmp_path / "out").items()
         assert entries["cls"] == b"7"
@@ -346,7 +349,7 @@ class TestBadUsage:
         ],
     )
     def test_of_extract(self, clips: Path, tmp_path: Path, arguments: tuple[str, ...], value: str, rule: str) -> None:
-        errors = run("extract", clips, "--out", tmp_path / "out", *arguments, status=2).stderr
+        errors = run_here("extract", clips, "--out", tmp_path / "out", *arguments, status=2).stderr
         assert value in errors
         assert rule in errors
         assert not list(tmp_path.rglob("*.*"))
@@ -372,13 +375,13 @@ class TestBadUsage:
             (("demo-data", "{tmp}/new", "--groups", "100"), "num_groups=100: it must lie in 1 to 99"),
             (("demo-data", "{tmp}/new", "--clips", "0"), "clips_per_group=0: it must lie in"),
             (("demo-data", "{tmp}/new", "--seed", "-1"), "seed=-1: it must lie in"),
-            (("train", "{tmp}"), "No such command 'train'"),
+            (("learn", "{tmp}"), "No such command 'learn'"),
         ],
     )
     def test_of_arguments(self, clips: Path, tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
         (tmp_path / "text.txt").write_text("no video")
         names = {"tmp": tmp_path, "clips": clips}
-        assert said.format(**names) in run(*(part.format(**names) for part in arguments), status=2).stderr
+        assert said.format(**names) in run_here(*(part.format(**names) for part in arguments), status=2).stderr
         assert [path.name for path in tmp_path.iterdir()] == ["text.txt"]
 
     @pytest.mark.parametrize(
@@ -392,12 +395,12 @@ class TestBadUsage:
         ],
     )
     def test_of_what_is_read(self, clips: Path, arguments: tuple[str, ...], said: str) -> None:
-        result = run(*(part.format(clips=clips) for part in arguments), status=1)
+        result = run_here(*(part.format(clips=clips) for part in arguments), status=1)
         assert said.format(clips=clips) in result.stderr
         assert result.stdout == ""
 
     def test_every_message_is_one_line_that_names_the_program(self, clips: Path) -> None:
-        assert re.fullmatch(r"vidprep: error: .*\n", run("verify", clips, status=1).stderr)
+        assert re.fullmatch(r"vidprep: error: .*\n", run_here("verify", clips, status=1).stderr)
 
     def test_a_reader_that_goes_away_is_no_error(self, tmp_path: Path) -> None:
         write_clip(tmp_path / "x.avi", num_frames=1)
@@ -409,7 +412,7 @@ class TestBadUsage:
 
 class TestVerify:
     def test_good_shards(self, shards: Path) -> None:
-        assert run("verify", shards).stdout == "1 shards, 2 samples, 0 failed at extraction: all good\n"
+        assert run_here("verify", shards).stdout == "1 shards, 2 samples, 0 failed at extraction: all good\n"
 
     @pytest.mark.parametrize("at", [600, -2000])
     def test_a_changed_byte(self, shards: Path, tmp_path: Path, at: int) -> None:
@@ -419,33 +422,33 @@ class TestVerify:
         data = bytearray((tmp_path / "all-000000.tar").read_bytes())
         data[at] ^= 1
         (tmp_path / "all-000000.tar").write_bytes(data)
-        result = run("verify", tmp_path, status=1)
+        result = run_here("verify", tmp_path, status=1)
         assert "all-000000.tar: " in result.stderr
         assert re.fullmatch(r"1 shards, .*: [1-9]\d* problems\n", result.stdout)
 
     def test_a_shard_that_is_gone(self, shards: Path, tmp_path: Path) -> None:
         for name in ("plan.json", "index.json"):
             (tmp_path / name).write_bytes((shards / name).read_bytes())
-        assert "all-000000.tar" in run("verify", tmp_path, status=1).stderr
+        assert "all-000000.tar" in run_here("verify", tmp_path, status=1).stderr
 
 
 class TestStatsAndInspect:
     def test_stats(self, shards: Path) -> None:
-        lines = dict(re.findall(r"^(\S[\w ]*?\S)  +(.*)$", run("stats", shards).stdout, re.MULTILINE))
+        lines = dict(re.findall(r"^(\S[\w ]*?\S)  +(.*)$", run_here("stats", shards).stdout, re.MULTILINE))
         assert (lines["shards"], lines["samples"], lines["frames"], lines["failed"]) == ("1", "2", "23", "0")
         assert lines["classes"] == "2"
 
     def test_inspect_a_video(self, clips: Path, tmp_path: Path) -> None:
-        result = run("inspect", clips / "a/silent.avi", "--out", tmp_path / "sheet.png", "--frames", 3)
+        result = run_here("inspect", clips / "a/silent.avi", "--out", tmp_path / "sheet.png", "--frames", 3)
         assert "10, counted by decoding" in result.stdout
         assert result.stdout.endswith(f"contact sheet: {tmp_path / 'sheet.png'}\n")
         assert image_size((tmp_path / "sheet.png").read_bytes())[0] == "PNG"
 
     def test_inspect_a_sample(self, shards: Path, tmp_path: Path) -> None:
-        result = run("inspect", shards, "--key", "a/silent%2Eavi", "--out", tmp_path / "sheet.png")
+        result = run_here("inspect", shards, "--key", "a/silent%2Eavi", "--out", tmp_path / "sheet.png")
         assert "a/silent%2Eavi" in result.stdout
         assert image_size((tmp_path / "sheet.png").read_bytes())[0] == "PNG"
-        assert "key=b" in run("inspect", shards, "--key", "b", "--out", tmp_path / "b.png", status=2).stderr
+        assert "key=b" in run_here("inspect", shards, "--key", "b", "--out", tmp_path / "b.png", status=2).stderr
         assert not (tmp_path / "b.png").exists()
 
     def test_inspect_that_cannot_write(self, clips: Path, tmp_path: Path) -> None:
@@ -457,10 +460,10 @@ class TestStatsAndInspect:
 
 class TestManifest:
     def test_list(self) -> None:
-        assert "ucf101               UCF101: 13320 videos, 101 classes\n" in run("manifest", "list").stdout
+        assert "ucf101               UCF101: 13320 videos, 101 classes\n" in run_here("manifest", "list").stdout
 
     def test_show(self) -> None:
-        text = run("manifest", "show", "ucf101").stdout
+        text = run_here("manifest", "show", "ucf101").stdout
         for said in ("split1/train: 9537 videos", "split2/test: 3734 videos", "split3/test: 3696 videos"):
             assert said in text
         assert "101 classes: ApplyEyeMakeup, ApplyLipstick, " in text
@@ -471,20 +474,20 @@ class TestManifest:
             path = tmp_path / row.path
             path.parent.mkdir(exist_ok=True)
             path.touch()
-        assert "13320 present, 0 missing, 0 extra\n" in run("manifest", "check", "ucf101", tmp_path).stdout
+        assert "13320 present, 0 missing, 0 extra\n" in run_here("manifest", "check", "ucf101", tmp_path).stdout
         (tmp_path / rows[0].path).unlink()
         (tmp_path / "Other").mkdir()
         (tmp_path / "Other/x.avi").touch()
-        text = run("manifest", "check", "ucf101", tmp_path, status=1).stdout
+        text = run_here("manifest", "check", "ucf101", tmp_path, status=1).stdout
         assert "13319 present, 1 missing, 1 extra\n" in text
         assert re.search(r"^split1/test +3782 of 3783$", text, re.MULTILINE)
         assert text.endswith(f"missing: {rows[0].path}\nextra: Other/x.avi\n")
 
     def test_check_lists_the_first_twenty(self, clips: Path) -> None:
-        text = run("manifest", "check", "ucf101", clips, status=1).stdout
+        text = run_here("manifest", "check", "ucf101", clips, status=1).stdout
         assert text.count("\nmissing: ") == 21
         assert "missing: ... and 13300 more (--all)\nextra: a/silent.avi\nextra: b/sound.avi\n" in text
-        assert run("manifest", "check", "ucf101", clips, "--all", status=1).stdout.count("\nmissing: ") == 13320
+        assert run_here("manifest", "check", "ucf101", clips, "--all", status=1).stdout.count("\nmissing: ") == 13320
 
 
 class TestDemoData:
@@ -495,8 +498,8 @@ class TestDemoData:
         assert result.stdout == f"4 clips of 2 classes: {tmp_path / 'demo'}\n"
         before = {path: path.read_bytes() for path in tmp_path.rglob("*.avi")}
         assert len(before) == 4
-        assert run(*arguments).stdout == result.stdout
-        assert "it holds a clip of other settings" in run(*arguments, "--seed", 1, status=2).stderr
+        assert run_here(*arguments).stdout == result.stdout
+        assert "it holds a clip of other settings" in run_here(*arguments, "--seed", 1, status=2).stderr
         (tmp_path / "demo/notes.txt").write_text("mine")
-        assert "notes.txt, no part of this dataset; name a new folder" in run(*arguments, status=2).stderr
+        assert "notes.txt, no part of this dataset; name a new folder" in run_here(*arguments, status=2).stderr
         assert {path: path.read_bytes() for path in tmp_path.rglob("*.avi")} == before

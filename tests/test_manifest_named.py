@@ -12,12 +12,11 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from runs import extract_here, run_here, write_clip
 
-from tests.runs import vidprep, write_clip
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.errors import ManifestError
 from vidprep.manifest import Manifest, check, find_rows, load_standard
-from vidprep.pipelines.extract import extract
 from vidprep.pipelines.extract_options import Options
 
 ANNOTATIONS = Path(__file__).resolve().parents[1].parent / "shared" / "annotations"
@@ -151,7 +150,7 @@ def test_that_command_loses_nothing_and_its_videos_can_be_extracted(tmp_path: Pa
             assert container.streams.video[0].average_rate == 12
             assert [bytes(packet) for packet in container.demux(video=0) if packet.size] == jpegs
     out = tmp_path / "shards"
-    extract(root, out, SMALL, manifest="something-v1", annotations=lists)
+    extract_here(root, out, SMALL, manifest="something-v1", annotations=lists)
     found = {sample["path"]: (sample["labels"], sample["splits"], sample["num_frames"]) for sample in samples(out)}
     assert found == {"11.mkv": ([2], ["train"], 7), "13.mkv": ([5], ["val"], 5)}
 
@@ -172,8 +171,7 @@ def test_overlapping_segments_of_epic_become_samples_with_verb_and_noun(tmp_path
     )
     out = tmp_path / "shards"
     arguments = ("--manifest", "epic-kitchens55", "--annotations", lists, "--size", "native", "--modalities", "rgb")
-    run = vidprep("extract", *arguments, "--workers", 1, "--out", out, root)
-    assert run.returncode == 0, run.stderr
+    run_here("extract", *arguments, "--workers", 1, "--out", out, root)
     classes = load_standard("epic-kitchens55").classes
     opened, closed = classes.index("open cupboard"), classes.index("close cupboard")
     found = {(sample["path"], sample["start_seconds"]): sample for sample in samples(out)}
@@ -192,7 +190,7 @@ def test_charades_videos_become_samples_with_what_happens_when(tmp_path: Path) -
     lists.mkdir()
     (lists / "Charades_v1_train.csv").write_text("id,actions,length\n46GP8,c092 0.10 0.60;c003 0.50 9.00,24.83\n")
     (lists / "Charades_v1_test.csv").write_text("id,actions,length\nYSKX3,,2\n")
-    extract(root, out, SMALL, manifest="charades", annotations=lists)
+    extract_here(root, out, SMALL, manifest="charades", annotations=lists)
     found = {sample["path"]: sample for sample in samples(out)}
     assert found["46GP8.mp4"]["actions"] == [[92, 0.1, 0.6], [3, 0.5, 9.0]]
     assert found["46GP8.mp4"]["labels"] == [3, 92]
@@ -206,7 +204,6 @@ def test_the_command_line_says_a_broken_official_file_in_one_line(tmp_path: Path
         ("manifest", "check", "epic-kitchens55", root, "--annotations", lists),
         ("extract", "--manifest", "epic-kitchens55", "--annotations", lists, "--out", tmp_path / "shards", root),
     ):
-        run = vidprep(*arguments)
-        assert run.returncode == 2
+        run = run_here(*arguments, status=2)
         assert "line 3: stop_timestamp='00:00:0' must be a time such as" in run.stderr
         assert "Traceback" not in run.stderr

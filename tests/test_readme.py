@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 import pytest
+from runs import extract_here
 
 from vidprep.cli import main
 from vidprep.pipelines.demo_clip import DemoSettings
 from vidprep.pipelines.demo_data import write_demo_data
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 from vidprep.shards.reader import read_samples
 
 README = Path(__file__).resolve().parents[1] / "README.md"
@@ -40,10 +41,10 @@ def test_the_snippets_import_what_there_is() -> None:
 
 def test_the_snippets_that_train_run_as_they_stand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a smaller demo dataset; what their comments say of shapes and types is so."""
-    for _ in write_demo_data(tmp_path / "demo/data", DemoSettings(num_classes=2, num_groups=16, num_frames=36)):
+    for _ in write_demo_data(tmp_path / "demo/data", DemoSettings(num_classes=2, num_groups=12, num_frames=36)):
         pass
-    options = Options(modalities=("rgb", "motion", "residual"), layout="bitstream", num_workers=2)
-    extract(tmp_path / "demo/data", tmp_path / "demo/shards", options)
+    options = Options(modalities=("rgb", "motion", "residual"), layout="bitstream")
+    extract_here(tmp_path / "demo/data", tmp_path / "demo/shards", options)
     monkeypatch.chdir(tmp_path)
     section = README.read_text(encoding="utf-8").partition("### Train on the shards")[2].partition("\n### ")[0]
     first, second = re.findall(r"```python\n(.*?)```", section, re.DOTALL)

@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import pytest
+from runs import extract_here
 
 from vidprep.modalities.base import Settings
 from vidprep.pipelines.extract import Options, Summary, extract
@@ -58,7 +59,7 @@ class TestUcf101:
     @classmethod
     def found(cls, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         out = tmp_path_factory.mktemp("ucf101") / "shards"
-        summary = extract(shared / "data/UCF101", out, Options(num_workers=2))
+        summary = extract(shared / "data/UCF101", out, Options(num_workers=2))  # in worker processes
         assert (summary.num_done, summary.num_frames, summary.failed) == (3, 164 + 107 + 141, [])
         assert json.loads((out / "index.json").read_bytes())["dataset"]["name"] == "ucf101"
         return facts_by_path(out)
@@ -90,7 +91,7 @@ class TestUcf101:
     def test_packed_bitstream_as_it_is(self, shared: Path, tmp_path: Path) -> None:
         """DivX's packed B-frames come in display order, each with a time of its own."""
         options = Options(codec="copy", modalities=("motion",), num_workers=2)
-        assert extract(shared / "data/UCF101", tmp_path / "out", options).failed == []
+        assert extract_here(shared / "data/UCF101", tmp_path / "out", options).failed == []
         for path, facts in facts_by_path(tmp_path / "out").items():
             assert facts["num_frames"] == UCF101[path][1]
             assert sorted(set(facts["pts_seconds"])) == facts["pts_seconds"]
@@ -103,7 +104,7 @@ class TestCodecs:
     @classmethod
     def transcoded(cls, shared: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Summary]:
         out = tmp_path_factory.mktemp("codecs") / "shards"
-        return out, extract(shared / "data/codecs", out, SMALL)
+        return out, extract_here(shared / "data/codecs", out, SMALL)
 
     def test_all_but_the_corrupt_one_are_transcoded(self, shared: Path, transcoded: tuple[Path, Summary]) -> None:
         source = shared / "data/codecs"
@@ -124,7 +125,7 @@ class TestCodecs:
         self, shared: Path, tmp_path: Path
     ) -> None:
         options = Options(codec="copy", modalities=("rgb", "motion"), frames="uniform:2", num_workers=2)
-        summary = extract(shared / "data/codecs", tmp_path / "out", options)
+        summary = extract_here(shared / "data/codecs", tmp_path / "out", options)
         why = reasons(summary)
         assert why.keys() == WITHOUT_VECTORS | ROTATED | CORRUPT
         assert {name for name in why if "its decoder exports no motion vectors" in why[name]} == WITHOUT_VECTORS
@@ -166,7 +167,7 @@ class TestPhones:
             (tmp_path / "clips" / path).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / "clips" / path).symlink_to(source / path)
         options = Options(size="short:64", settings=Settings(levels=(32,)), num_workers=2)
-        assert extract(tmp_path / "clips", tmp_path / "out", options).failed == []
+        assert extract_here(tmp_path / "clips", tmp_path / "out", options).failed == []
         found = facts_by_path(tmp_path / "out")
         assert {path: facts["num_frames"] for path, facts in found.items()} == {
             path: int(row["frames"]) for path, row in stated.items()

@@ -11,7 +11,8 @@
     ├── ShardError        a shard, an index or an output folder that can't be trusted
     │   └── FeatureError       a store of features that can't be read, or was made in another way
     ├── RemoteError       a server of shards that can't be reached, or falls silent
-    └── EngineError       a task that ended without an answer: crash, time limit, memory
+    ├── EngineError       a task that ended without an answer: crash, time limit, memory
+    └── TrainError        a training that can't go on: a loss that is no number, memory
 
 A message gives the value, the rule that it breaks and the cure, in this order.
 """
@@ -55,3 +56,7 @@ class FeatureError(ShardError):
 
 class EngineError(VidprepError):
     """A task that ended without an answer: a crash, the time limit, the memory limit."""
+
+
+class TrainError(VidprepError):
+    """A training that can't go on: a loss that is no number, the memory of a GPU."""

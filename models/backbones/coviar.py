@@ -51,7 +51,7 @@ def _on_frames(pictures: torchvision.models.ResNet, num_classes: int, *, num_nor
     layers = OrderedDict(list(pictures.named_children())[:-2])
     if num_normalised:
         layers = OrderedDict([("data_bn", nn.BatchNorm2d(num_normalised)), *layers.items()])
-    return FrameNetwork(nn.Sequential(layers), pictures.fc.in_features, num_classes)
+    return FrameNetwork(nn.Sequential(layers), pictures.fc.in_features, num_classes, dropout=0.0)
 
 
 LAYOUTS: dict[str, KeyMap] = {

@@ -67,7 +67,7 @@ class I3DWindows(I3DResNet50):
             If the clip is too short for one.
         """
         (maps,) = self.maps(clip)
-        return _windows(maps, clip.shape[2])
+        return _windows(maps)
 
     def pool(self, pathways: Pathways) -> torch.Tensor:
         """Return features [shape=(N, num_features)]: the mean of the windows'."""
@@ -108,10 +108,10 @@ def i3d_resnet50_windows(num_classes: int) -> I3DWindows:
     return network
 
 
-def _windows(maps: torch.Tensor, num_frames: int | None = None) -> torch.Tensor:
+def _windows(maps: torch.Tensor) -> torch.Tensor:
     means = maps.mean((3, 4)).transpose(1, 2)  # (N, T, C)
     if means.shape[1] < 2:
-        raise ValueError(f"clip: {num_frames or 'too few'} frames; a window of time needs 9 or more")
+        raise ValueError(f"num_maps={means.shape[1]}: a window of time needs 2; give clips of 9 frames or more")
     return (means[:, 1:] + means[:, :-1]) / 2
 
 

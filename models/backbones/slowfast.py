@@ -93,7 +93,7 @@ class SlowFast(VideoNetwork):
         it is as long as what the lateral connections bring.
         """
         num_frames = clip.shape[2]
-        num_slow = -(-num_frames // self.alpha)
+        num_slow = (num_frames + self.alpha - 1) // self.alpha  # ONNX rounds negative quotients to zero
         slow = torch.arange(num_slow, device=clip.device) * (num_frames - 1) // max(num_slow - 1, 1)
         return [clip.index_select(2, slow), clip]
 

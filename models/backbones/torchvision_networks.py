@@ -20,15 +20,19 @@ class FrameNetwork(VideoNetwork):
     picture_network : nn.Sequential
         From pictures [shape=(N, C, H, W)] to maps [shape=(N, num_features, H', W')].
     num_features, num_classes : int
+    dropout : float
+        The share of the mean features that are dropped in training.
     """
 
     stage_names: ClassVar[tuple[str, ...]] = ("frames",)
 
-    def __init__(self, picture_network: nn.Sequential, num_features: int, num_classes: int) -> None:
+    def __init__(
+        self, picture_network: nn.Sequential, num_features: int, num_classes: int, *, dropout: float = 0.5
+    ) -> None:
         super().__init__()
         self.frames = PerFrame(OrderedDict(picture_network.named_children()))
         self.num_features = num_features
-        self.head = Head(num_features, num_classes)
+        self.head = Head(num_features, num_classes, dropout)
 
 
 def resnet50(num_classes: int) -> FrameNetwork:

@@ -3,6 +3,7 @@
 In each residual branch an eighth of the channels comes from the next frame and an eighth from the one before. Published
 files: ``TSM_kinetics_RGB_resnet50_shift8_blockres_avg_segment8_e100_dense.pth`` and its like for 16 segments, for
 MobileNetV2 (``mobilenetv2``) and for Something-Something. The same weights run on any number of frames.
+One thing differs in training: features are dropped behind their mean over the frames, not of each frame for itself.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,6 +83,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Stream]:
     return make
 
 
+@cache
 def fractional_frames(num_frames: int, width: int, height: int) -> list[NDArray[np.uint8]]:
     """Busy frames four times as large, averaged: what moves by whole pixels there moves by quarters here."""
     frames = []

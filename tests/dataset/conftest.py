@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs import clip_name, write_clip, write_dataset
+from runs import clip_name, extract_here, write_clip, write_dataset
 
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 
 
 @pytest.fixture(scope="session")
@@ -15,7 +15,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = write_dataset(tmp_path_factory.mktemp("videos") / "clips")
     write_clip(root / clip_name("Run", 3), seed=3)
     out = tmp_path_factory.mktemp("made") / "shards"
-    extract(root, out, Options(modalities=("rgb", "motion"), size="native", shard_bytes=80_000, num_workers=1))
+    extract_here(root, out, Options(modalities=("rgb", "motion"), size="native", shard_bytes=80_000))
     return out
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from runs import extract_here
 from small_shards import Cut, Fixed, difference, read_item
 
 from vidprep.dataset import Flip, RandomCrop, ShardDataset, ShortSide
@@ -19,7 +20,7 @@ from vidprep.dataset.arrays import to_tensor
 from vidprep.dataset.views import Step, View
 from vidprep.modalities.base import Settings
 from vidprep.pipelines.demo_data import DemoSettings, make_demo_data
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 
 KINDS = ("rgb", "residual", "motion", "accumulated_motion", "rgb112")
 EXACT = ("label", "motion", "accumulated_motion", "times")
@@ -39,7 +40,7 @@ def both(clips: Path, out: Path, **more: Any) -> Folders:
     """Extract clips in the decoded and in the bitstream layout."""
     layouts = ("decoded", "bitstream")
     for layout in layouts:
-        assert extract(clips, out / layout, replace(OPTIONS, layout=layout, **more)).failed == []
+        assert extract_here(clips, out / layout, replace(OPTIONS, layout=layout, **more)).failed == []
     return out / "decoded", out / "bitstream"
 
 
@@ -117,7 +118,7 @@ def test_resized_residuals(made: Folders) -> None:
 
 def test_png_is_exact_within_the_clipping(made: Folders, tmp_path: Path) -> None:
     options = replace(OPTIONS, modalities=("residual",), settings=Settings(residual_format="png"))
-    extract(made[0].parent / "clips", tmp_path / "png", options)
+    extract_here(made[0].parent / "clips", tmp_path / "png", options)
     num_clipped = 0
     for key in {item["key"] for item in ShardDataset(made[1], None, ("times",))}:
         for box in ((0, 0, 340, 256), (17, 5, 224, 112)):

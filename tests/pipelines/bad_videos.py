@@ -1,9 +1,8 @@
-"""Makes small videos with every kind of fault, and some without, for the tests of extraction; an engine for them."""
+"""Makes small videos with every kind of fault, and some without, for the tests of extraction."""
 
 import os
 import subprocess
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,15 +10,11 @@ from typing import Any
 
 import av
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
 from vidprep.codec.transcode import ffmpeg_path
 from vidprep.codec.writer import write_video
-from vidprep.engines import ENGINES, Outcome
-from vidprep.engines.serve import describe
-from vidprep.errors import VidprepError
 
 Pictures = NDArray[np.uint8]
 NUM_FRAMES = 14
@@ -54,25 +49,6 @@ def hum(num_seconds: float = 0.56, sample_rate_hz: int = 44100) -> NDArray[np.fl
     """A sound track."""
     time = np.arange(int(num_seconds * sample_rate_hz)) / sample_rate_hz
     return np.asarray(0.3 * np.sin(2 * np.pi * 440 * time), dtype=np.float32)
-
-
-def map_in_process(
-    function: Callable[[Any], Any], tasks: Iterable[Any], *, num_workers: int, **limits: Any
-) -> Iterator[Outcome[Any]]:
-    """An engine without processes: quick, and a test can reach into it."""
-    for index, task in enumerate(tasks):
-        try:
-            yield Outcome(index, function(task), None, "ok")
-        except (VidprepError, OSError) as error:
-            yield Outcome(index, None, describe(error), "error")
-
-
-@contextmanager
-def in_process() -> Iterator[pytest.MonkeyPatch]:
-    """Extract in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ENGINES, "local", map_in_process)
-        yield patch
 
 
 # Makers: each writes one file at a path.

@@ -7,13 +7,14 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_videos import BAD, DAMAGED, Pictures, cut, flip, hum, in_process, link, make, pictures
+from bad_videos import BAD, DAMAGED, Pictures, cut, flip, hum, link, make, pictures
+from runs import extract_here
 
 from vidprep.codec.transcode import Recipe, ffmpeg_path, transcode
 from vidprep.codec.video import Video
@@ -141,8 +142,10 @@ def source(tmp_path_factory: pytest.TempPathFactory, listener: socket.socket) ->
 def run(request: pytest.FixtureRequest, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder, codec = tmp_path_factory.mktemp(request.param), request.param
     write_good(folder / "good")
-    summary = extract(source, folder / "out", options(codec))
-    extract(folder / "good", folder / "alone", replace(options(codec), num_workers=1))
+    # One of the two with workers: what makes them fail alone is the engine's, whatever the codec.
+    extract_mixed = extract if codec == "mpeg4" else extract_here
+    summary = extract_mixed(source, folder / "out", options(codec))
+    extract_here(folder / "good", folder / "alone", options(codec))
     shards = load_plan(folder / "out").shards
     statuses = [status for shard in shards for status in load_statuses(folder / "out", shard.name)]
     by_path = {status.path: status for status in statuses}
@@ -336,8 +339,7 @@ class TestNoVideoAtAll:
         root.mkdir()
         cut(root / "cut.mp4")
         (root / "zero.mp4").touch()
-        with in_process():
-            summary = extract(root, out, options("mpeg4"))
+        summary = extract_here(root, out, options("mpeg4"))
         assert (summary.num_done, len(summary.failed), summary.num_shards) == (0, 2, 0)
         assert list(out.glob("*.tar")) == []
         assert verify(out).problems == ()

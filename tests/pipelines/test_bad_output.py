@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bad_videos import in_process, make
+from bad_videos import make
 from click.testing import CliRunner, Result
-from runs import contents, vidprep
+from runs import contents, in_process, vidprep
 
 from vidprep import cli
 from vidprep.pipelines.extract import Options, extract
@@ -112,7 +112,7 @@ class TestFullDisk:
     @pytest.mark.parametrize("limit_bytes", [20_000, 90_000])
     def test_real_limit(self, source: Path, tmp_path: Path, reference: dict[str, str], limit_bytes: int) -> None:
         """The system refuses to let a file grow: what a worker writes, or the shard."""
-        out, arguments = tmp_path / "out", ("--size", "native", "--workers", "2", "--modalities", "rgb,motion,residual")
+        out, arguments = tmp_path / "out", ("--size", "native", "--workers", "1", "--modalities", "rgb,motion,residual")
         limit = (limit_bytes, limit_bytes)
         result = vidprep(
             "extract",

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mutants import flip_body, write_sources
-from runs import vidprep
+from runs import extract_here, run_here
 
 from vidprep.errors import ShardError, UsageError
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 from vidprep.shards.index import load_statuses
 from vidprep.shards.reader import read_samples
 from vidprep.shards.stats import shard_stats
@@ -38,7 +38,7 @@ def options(codec: str, decode_errors: str) -> Options:
 @pytest.mark.parametrize("codec", ["copy", "mpeg4"])
 def test_fail_is_the_default(source: Path, tmp_path: Path, codec: str) -> None:
     assert Options().decode_errors == "fail"
-    summary = extract(source, tmp_path / "out", options(codec, "fail"))
+    summary = extract_here(source, tmp_path / "out", options(codec, "fail"))
     assert (summary.num_done, summary.num_damaged) == (2, 0)
     assert {status.path for status in summary.failed} == {f"bad_{name}" for name in NAMES}
     assert shard_stats(tmp_path / "out").num_damaged == 0
@@ -47,7 +47,7 @@ def test_fail_is_the_default(source: Path, tmp_path: Path, codec: str) -> None:
 @pytest.mark.parametrize("codec", ["copy", "mpeg4"])
 def test_keep_keeps_and_marks(source: Path, tmp_path: Path, codec: str) -> None:
     out = tmp_path / "out"
-    summary = extract(source, out, options(codec, "keep"))
+    summary = extract_here(source, out, options(codec, "keep"))
     assert (summary.num_done, summary.num_damaged, summary.failed) == (4, 2, [])
     assert verify(out).problems == ()
     assert shard_stats(out).num_damaged == 2
@@ -66,7 +66,7 @@ def test_keep_keeps_and_marks(source: Path, tmp_path: Path, codec: str) -> None:
 def test_sound_samples_do_not_depend_on_it(source: Path, tmp_path: Path) -> None:
     found = []
     for decode_errors in ("fail", "keep"):
-        extract(source, tmp_path / decode_errors, options("copy", decode_errors))
+        extract_here(source, tmp_path / decode_errors, options("copy", decode_errors))
         [tar] = (tmp_path / decode_errors).glob("*.tar")
         samples = {sample.key: sample for sample in read_samples(tar) if not sample.key.startswith("bad_")}
         found.append(
@@ -80,9 +80,9 @@ def test_sound_samples_do_not_depend_on_it(source: Path, tmp_path: Path) -> None
 
 
 def test_a_run_goes_on_with_the_same_value_only(source: Path, tmp_path: Path) -> None:
-    extract(source, tmp_path / "out", options("copy", "fail"))
+    extract_here(source, tmp_path / "out", options("copy", "fail"))
     with pytest.raises(ShardError, match=r"decode_errors=keep: the shards in .* were begun with fail"):
-        extract(source, tmp_path / "out", options("copy", "keep"))
+        extract_here(source, tmp_path / "out", options("copy", "keep"))
 
 
 def test_other_values_are_refused() -> None:
@@ -92,12 +92,10 @@ def test_other_values_are_refused() -> None:
 
 def test_the_command_warns(source: Path, tmp_path: Path) -> None:
     more = ("--codec", "copy", "--modalities", "rgb", "--decode-errors", "keep", "--out", tmp_path / "out")
-    result = vidprep("extract", *more, source)
-    assert result.returncode == 0
+    result = run_here("extract", *more, source)
     assert "warning: decode_errors>0 for 2 videos: their decoders reported damage" in result.stderr
-    assert "decode errors" in vidprep("stats", tmp_path / "out").stdout
-    result = vidprep("extract", *more[:-1], tmp_path / "failed", "--decode-errors", "fail", source)
-    assert result.returncode == 1
+    assert "decode errors" in run_here("stats", tmp_path / "out").stdout
+    result = run_here("extract", *more[:-1], tmp_path / "failed", "--decode-errors", "fail", source, status=1)
     assert "decode_errors>0" not in result.stderr
 
 
@@ -113,7 +111,7 @@ def test_errors_behind_the_last_chosen_frame_count(tmp_path: Path) -> None:
     path.write_bytes(data)
     counts = {}
     for frames in ("all", "uniform:1"):
-        extract(tmp_path / "in", tmp_path / frames, replace(options("copy", "keep"), frames=frames))
+        extract_here(tmp_path / "in", tmp_path / frames, replace(options("copy", "keep"), frames=frames))
         [tar] = (tmp_path / frames).glob("*.tar")
         [sample] = read_samples(tar)
         counts[frames] = sample.facts["decode_errors"]

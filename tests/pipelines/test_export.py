@@ -173,7 +173,7 @@ class TestContent:
 class TestSameBytes:
     def test_with_any_number_of_workers(self, bitstream: Path, reference: Path, tmp_path: Path) -> None:
         """The reference was made without any, its parts from the last to the first."""
-        result = vidprep("export", bitstream, "--to", tmp_path / "a.h5", "--workers", 3, "--modalities", "motion,rgb16")
+        result = vidprep("export", bitstream, "--to", tmp_path / "a.h5", "--workers", 2, "--modalities", "motion,rgb16")
         assert (result.returncode, result.stderr) == (0, "")  # and nothing is drawn without a terminal
         assert (tmp_path / "a.h5").read_bytes() == reference.read_bytes()
 

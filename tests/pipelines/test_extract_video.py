@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bad_videos import IRREGULAR, claim_frames, hum, in_process, make, without_i_frames
+from bad_videos import IRREGULAR, claim_frames, hum, make, without_i_frames
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from runs import in_process
 
 from vidprep.codec.transcode import Recipe, transcode
 from vidprep.codec.video import Video
@@ -302,9 +303,12 @@ class TestLength:
 class TestCutting:
     """`--segment` covers every frame exactly once."""
 
-    @pytest.mark.parametrize("codec", ["copy", "mpeg4"])
-    @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.88, 40.0])
-    def test_covers_every_frame_once(self, clips: Path, tmp_path: Path, codec: str, seconds: float) -> None:
+    @pytest.mark.parametrize(
+        ("codec", "lengths_seconds"), [("copy", (0.1, 0.3, 0.88, 40.0)), ("mpeg4", (0.1, 0.88, 40.0))]
+    )
+    def test_covers_every_frame_once(
+        self, clips: Path, tmp_path: Path, codec: str, lengths_seconds: tuple[float, ...]
+    ) -> None:
         root, size = tmp_path / "videos", "native" if codec == "mpeg4" else None
         root.mkdir()
         for name in CLIPS:
@@ -312,16 +316,17 @@ class TestCutting:
         for count in (0, 3, 500):
             claim_frames(root / f"claims_{count}.avi", count=count)
         options = Options(codec=codec, size=size, modalities=("rgb",), num_workers=1)
-        found = []
+        found = {}
         with in_process():
-            for out, segment_seconds in ((tmp_path / "whole", None), (tmp_path / "cut", seconds)):
-                summary = extract(root, out, replace(options, segment_seconds=segment_seconds))
+            for seconds in (None, *lengths_seconds):
+                out = tmp_path / f"{seconds}"
+                summary = extract(root, out, replace(options, segment_seconds=seconds))
                 # between two frames there may be a piece without any, but no claim makes one
                 assert {status.path for status in summary.failed} <= {"variable.mkv"}
-                found.append(frames_by_path(out))
-        whole, cut = found
+                found[seconds] = {path: sorted(times) for path, times in frames_by_path(out).items()}
+        whole = found.pop(None)
         assert set(whole) == {*CLIPS, "claims_0.avi", "claims_3.avi", "claims_500.avi"}
-        assert {path: sorted(times) for path, times in cut.items()} == whole
+        assert found == dict.fromkeys(lengths_seconds, whole)
 
     def test_leaves_segments_of_a_table_alone(self, clips: Path, tmp_path: Path) -> None:
         table = tmp_path / "table.csv"

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
+from runs import extract_here
 
 from vidprep.codec.blocks import BLOCK_DTYPE
 from vidprep.codec.video import Video
@@ -30,7 +31,7 @@ from vidprep.errors import DecodeError, ShardError, TranscodeError, UsageError, 
 from vidprep.modalities import images, motion, spectrogram
 from vidprep.pipelines import inspect as inspect_module
 from vidprep.pipelines import inspect_arrays, inspect_draw, inspect_shards
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 from vidprep.pipelines.inspect import CELL, inspect_source
 from vidprep.pipelines.inspect_cells import cell_size
 from vidprep.pipelines.inspect_draw import GAP, GUTTER, MARGIN, Panel
@@ -76,7 +77,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def shards(clips: Path) -> Path:
     out = clips.parent / "shards"
-    extract(clips, out, Options(num_workers=1))
+    extract_here(clips, out, Options(num_workers=1))
     return out
 
 
@@ -88,7 +89,7 @@ def copied(clips: Path) -> Path:
     pts = [2000 + 40 * i for i in range(14)]
     path = source / "only/b_frames.mkv"
     write_video(path, square_frames(), codec="h264", gop=6, num_b_frames=2, pts=pts)
-    extract(source, out, Options(codec="copy", num_workers=1, frames="stride:2"))
+    extract_here(source, out, Options(codec="copy", num_workers=1, frames="stride:2"))
     return out
 
 
@@ -637,7 +638,7 @@ def test_segments_lie_on_the_time_of_their_video(tmp_path: Path) -> None:
     pictures = (frame for _ in range(5) for frame in square_frames(10))
     write_video(tmp_path / "clips/a/b.avi", pictures, audio=tone(2.0), sample_rate_hz=RATE_HZ)
     options = Options(num_workers=1, segment_seconds=1.0, modalities=("rgb", "spectrogram"))
-    extract(tmp_path / "clips", tmp_path / "out", options)
+    extract_here(tmp_path / "clips", tmp_path / "out", options)
     facts, _ = inspected(tmp_path / "out", tmp_path)
     assert facts["samples"] == "2"
     late = next(sample for sample in samples_of(tmp_path / "out") if sample.facts["start_seconds"])
@@ -741,7 +742,7 @@ def test_the_key_of_a_failed_video_gives_the_reason(shards: Path, tmp_path: Path
 def test_a_folder_of_failures_gives_a_reason(tmp_path: Path) -> None:
     (tmp_path / "clips/a").mkdir(parents=True)
     (tmp_path / "clips/a/b.mp4").write_text("this is no video")
-    extract(tmp_path / "clips", tmp_path / "out", Options(num_workers=1, modalities=("motion",)))
+    extract_here(tmp_path / "clips", tmp_path / "out", Options(num_workers=1, modalities=("motion",)))
     message = refused(ShardError, tmp_path / "out", tmp_path)
     assert message.startswith("num_samples=0 ")
     assert "b.mp4" in message

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 from runs import (
     SMALL,
     clip_name,
@@ -20,6 +20,7 @@ from runs import (
     contents,
     identities,
     marked,
+    run_here,
     running,
     wait_until,
     write_clip,
@@ -27,9 +28,7 @@ from runs import (
     write_ffmpeg,
 )
 
-from vidprep.cli import main
-
-NUM_KILLS = 20
+NUM_KILLS = 10
 NUM_CLIPS, NUM_SHARDS = 10, 5  # five shards of two clips
 # Runs the command line and dies by SIGKILL just before the n-th call of a method, such as pathlib:Path.replace.
 DIE_BEFORE = """
@@ -75,12 +74,7 @@ def arguments(clips: Path, out: Path, *more: object) -> tuple[object, ...]:
 
 
 def run(clips: Path, out: Path, *more: object, status: int = 0, **environment: str) -> Result:
-    """Run the command line in this process (its workers are others), which saves the time of its imports."""
-    line = [str(argument) for argument in arguments(clips, out, *more)]
-    result = CliRunner().invoke(main, line, env=environment)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == status, result.stderr
-    return result
+    return run_here(*arguments(clips, out, *more), status=status, **environment)
 
 
 def die_before(method: str, count: int, *arguments: object) -> None:
@@ -104,7 +98,7 @@ def check_what_looks_finished(out: Path, reference: Path) -> None:
 
 
 class TestSigkill:
-    def test_twenty_kills_at_random_moments(self, clips: Path, reference: Path, tmp_path: Path) -> None:
+    def test_ten_kills_at_random_moments(self, clips: Path, reference: Path, tmp_path: Path) -> None:
         """Each run goes on where the kill before left the folder; a finished folder makes way for a new one."""
         moments = random.Random(2)
         expected = contents(reference)

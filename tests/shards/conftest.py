@@ -1,6 +1,6 @@
 """A folder of shards with every kind of row, made without a video."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,6 @@ class Shards:
 
     def planned(self, name: str) -> PlannedShard:
         return next(shard for shard in self.plan.shards if shard.name == name)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_waiting_for_the_disk() -> Iterator[None]:
-    """Hundreds of small files are written here, and none needs to survive a power cut."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("vidprep.shards.files.os.fsync", lambda descriptor: None)
-        yield
 
 
 @pytest.fixture

@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 from mutants import BYTE_MUTATORS, TAR_MUTATORS, Rng, change_value, write_sources
 from numpy.typing import NDArray
+from runs import extract_here
 
 from vidprep.errors import ShardError, VidprepError
 from vidprep.modalities import MODALITIES
 from vidprep.modalities.base import Settings
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 from vidprep.reading import read_npy, read_npz
 from vidprep.shards.index import Status
 from vidprep.shards.reader import Sample, read_samples
@@ -55,13 +56,13 @@ def time_limit() -> Iterator[None]:
 
 def write_decoded(source: Path, out: Path) -> None:
     options = Options("copy", frames="stride:6", settings=Settings("png", levels=(16,)), shard_bytes=60_000)
-    assert extract(source, out, options).num_done == 8
+    assert extract_here(source, out, options).num_done == 8
 
 
 def write_bitstream(source: Path, out: Path) -> None:
     """Write shards that hold the streams as they are."""
     options = Options("copy", frames="stride:6", layout="bitstream", settings=Settings(levels=(16,)), shard_bytes=9_000)
-    assert extract(source, out, options).num_done == 8
+    assert extract_here(source, out, options).num_done == 8
 
 
 LAYOUTS: dict[str, Callable[[Path, Path], None]] = {"decoded": write_decoded, "bitstream": write_bitstream}

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import extract_here
 
 from shards.conftest import DATASET, RECIPE, Entries, Shards, entries_of, facts_of, plan_row
 from vidprep.codec.writer import write_video
 from vidprep.errors import ShardError
 from vidprep.modalities.base import Settings
-from vidprep.pipelines.extract import Options, extract
+from vidprep.pipelines.extract import Options
 from vidprep.shards.files import to_json, write_json
 from vidprep.shards.index import load_statuses, save_index, save_statuses, status_path
 from vidprep.shards.plan import PlanRow, load_plan, make_plan, save_plan
@@ -68,7 +69,7 @@ def extracted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_video(source / "walk" / "caf\u00e9 b.avi", frames, num_b_frames=2)
     write_video(source / "run" / "plain.avi", frames)
     (source / "run" / "text.mp4").write_text("no video")
-    assert extract(source, out, OPTIONS).num_done == 3
+    assert extract_here(source, out, OPTIONS).num_done == 3
     return out
 
 
@@ -93,7 +94,7 @@ def test_the_cures_cure(extracted: Path, tmp_path_factory: pytest.TempPathFactor
     (extracted / "x.tar").unlink()
     (extracted / "x.tar.part").unlink()
     source = next(path for path in tmp_path_factory.getbasetemp().iterdir() if (path / "walk").is_dir())
-    extract(source, extracted, OPTIONS)
+    extract_here(source, extracted, OPTIONS)
     assert {path: path.read_bytes() for path in extracted.rglob("*") if path.is_file()} == before
     assert verify(extracted).problems == ()
 

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from vidprep import __version__
+from vidprep.cli.evaluate import evaluate, plot
 from vidprep.cli.export import export
 from vidprep.cli.extract import extract
+from vidprep.cli.flops import flops
 from vidprep.cli.manifest import manifest
 from vidprep.cli.train import train
 from vidprep.errors import ManifestError, UsageError, VidprepError
@@ -52,7 +54,8 @@ class _Commands(click.Group):
             _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
         except KeyboardInterrupt as error:
             word, status = ("terminated", 143) if isinstance(error, _Terminated) else ("interrupted", 130)
-            _fail(f"{word}; run the same command again, it goes on where it ended", status)
+            command = "the same command, without --overwrite," if "--overwrite" in sys.argv else "the same command"
+            _fail(f"{word}; run {command} again, it goes on where it ended", status)
         finally:
             signal.signal(signal.SIGTERM, handler)
 
@@ -129,7 +132,10 @@ def demo_data(folder: Path, **choices: int) -> None:
     click.echo(f"{len(clips)} clips of {settings.num_classes} classes: {folder}")
 
 
+main.add_command(evaluate)
 main.add_command(export)
 main.add_command(extract)
+main.add_command(flops)
 main.add_command(manifest)
+main.add_command(plot)
 main.add_command(train)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vidprep.dataset.arrays import stack
 from vidprep.dataset.epochs import num_batches, places
-from vidprep.errors import UsageError
+from vidprep.errors import UsageError, VidprepError
 
 if TYPE_CHECKING:
     from vidprep.dataset.videos import VideoDataset
@@ -99,6 +99,8 @@ class Loader:
         num_given, num_before = 0, state.num_batches
         self._check_alone(state)
         for batch in batches:
+            if isinstance(batch, VidprepError):
+                raise batch
             state.num_batches += 1
             if batch is not None:
                 num_given += 1
@@ -195,8 +197,13 @@ class _Batches(torch.utils.data.Dataset[Batch]):
     def __init__(self, dataset: VideoDataset, collate_fn: Callable[[list[Any]], Batch]) -> None:
         self._dataset, self._collate_fn = dataset, collate_fn
 
-    def __getitem__(self, task: _Task) -> Batch | None:
-        epoch, chosen = task
+    def __getitem__(self, task: _Task) -> Batch | VidprepError | None:
+        try:
+            return self._read(*task)
+        except VidprepError as error:  # raised by the loader: torch would put a worker's traceback into the message
+            return error
+
+    def _read(self, epoch: int, chosen: NDArray[np.int64]) -> Batch | None:
         items = list(self._dataset.stream(chosen, epoch))
         if not items and self._dataset.uneven != "keep" and self._dataset.ranks[1] > 1:
             raise UsageError(

@@ -18,6 +18,17 @@ from vidprep.errors import ShardError, UsageError
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when a file can't grow; a run ends at it, and goes on when there is space."""
 _CHUNK_BYTES = 1 << 20
+_locks: set[int] = set()  # descriptors of folders that this process has locked
+
+
+def _leave_locks() -> None:
+    """Close, in a process that was forked, what its parent has locked: a worker that outlives it must not keep it."""
+    for descriptor in _locks:
+        os.close(descriptor)
+    _locks.clear()
+
+
+os.register_at_fork(after_in_child=_leave_locks)
 
 
 @contextmanager
@@ -30,8 +41,10 @@ def whole_file(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)  # a full disk names no file
         raise
     sync_folder(path.parent)
 
@@ -68,6 +81,7 @@ def locked_folder(folder: Path, command: str, option: str, value: Path) -> Itera
     except OSError as error:
         rule = f"{option}={value}: {error.strerror}; choose a folder that can be written (--{option})"
         raise UsageError(rule) from error
+    _locks.add(descriptor)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,7 +92,9 @@ def locked_folder(folder: Path, command: str, option: str, value: Path) -> Itera
             raise ShardError(f"{option}={value}: another {command} is writing to it; wait for it, or end it")
         yield
     finally:
-        os.close(descriptor)
+        if descriptor in _locks:
+            _locks.remove(descriptor)
+            os.close(descriptor)
 
 
 def to_json(value: object) -> bytes:

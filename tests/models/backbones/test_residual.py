@@ -1,4 +1,4 @@
-"""Residual blocks, how networks of them start, and what similarity-guided sampling relies on in their stages."""
+"""Residual blocks, how networks of them start, and that their stages run one by one."""
 
 from collections.abc import Callable
 
@@ -50,13 +50,6 @@ def test_weights_start_as_the_authors(network: VideoNetwork) -> None:
             assert module.weight.std().item() == pytest.approx((2 / num_out) ** 0.5, rel=0.05), name
         if isinstance(module, nn.Linear):
             assert module.weight.std().item() == pytest.approx(0.01, rel=0.05), name
-
-
-def test_every_stage_ends_with_an_activation_of_its_own(network: VideoNetwork) -> None:
-    for name in network.stage_names:
-        for stage in network.stage(name):
-            last = list(stage)[-1]
-            assert isinstance(last.relu if isinstance(last, ResidualBlock) else last, nn.ReLU), name
 
 
 def test_what_stands_before_a_blocks_relu_reaches_all_that_follows(network: VideoNetwork) -> None:

@@ -189,6 +189,15 @@ def test_names_and_shapes_are_the_authors(
     assert renamed_shapes(official, key_map) == shapes_of(on_meta(build, 7))
 
 
+def test_both_layouts_name_the_same_layers() -> None:
+    """The list above is in the network's order, so that layers of one shape can't be taken for each other."""
+    one, other = (
+        list(renamed_shapes(official_shapes(SMALL, 7, 7, layout), key_map))
+        for layout, key_map in SLOWFAST_LAYOUTS.items()
+    )
+    assert one == other
+
+
 def test_logits_are_those_of_the_network_written_out() -> None:
     state = filled_state(official_shapes(SMALL, 5, 7, "pyslowfast"))
     network = small().eval()

@@ -230,6 +230,13 @@ def test_names_and_shapes_are_pytorchvideos(size: str) -> None:
     assert renamed_shapes(official, key_map) == shapes_of(on_meta(build, 7, has_bare_shortcut=True))
 
 
+def test_both_layouts_name_the_same_layers() -> None:
+    """Both lists above are in the network's order, so that layers of one shape can't be taken for each other."""
+    pyslowfast = renamed_shapes(pyslowfast_shapes(2.0, 2.2, 7), X3D_LAYOUTS["pyslowfast"])
+    pytorchvideo = renamed_shapes(pytorchvideo_shapes(2.0, 2.2, 7), X3D_LAYOUTS["pytorchvideo"])
+    assert list(pytorchvideo) == [name for name in pyslowfast if not name.startswith("res2.0.shortcut.norm.")]
+
+
 def test_logits_are_those_of_the_network_written_out() -> None:
     state = filled_state(pyslowfast_shapes(2.0, 2.2, num_classes=5))
     network = x3d_m(5).eval()
@@ -256,7 +263,7 @@ def test_both_layouts_hold_the_same_network() -> None:
 def test_the_other_librarys_file_is_refused_by_name() -> None:
     state = filled_state(pytorchvideo_shapes(2.0, 2.2, num_classes=5))
     network = x3d_m(5)
-    with pytest.raises(WeightsError, match=r"4 missing: res2\.0\.shortcut\.norm\.weight"):
+    with pytest.raises(WeightsError, match=r"4 missing \(res2\.0\.shortcut\.norm\.weight"):
         load_weights(network, renamed(state, X3D_LAYOUTS["pytorchvideo"]), source="X3D_M.pyth")
 
 

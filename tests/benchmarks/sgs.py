@@ -51,6 +51,16 @@ def medians(*works: Callable[[], object]) -> list[float]:
     return [statistics.median(one) for one in found]
 
 
+def normalise(network: AdaptiveTemporalResolution, batch: torch.Tensor) -> None:
+    """Give all normalisations the statistics of a batch, so that the bins are those of a network in training."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm3d):
+            module.momentum = 1.0
+    network.train()
+    with torch.no_grad():
+        network(batch)
+
+
 def infer(network: nn.Module, batch: torch.Tensor) -> None:
     """Run a batch."""
     with torch.inference_mode():
@@ -67,6 +77,7 @@ def row(name: str) -> str:
     torch.manual_seed(0)
     plain, batch = BACKBONES[name].build(200), clips(*INPUTS[name])
     sampling = AdaptiveTemporalResolution(BACKBONES[name].build(200))
+    normalise(sampling, batch)
     lines = []
     for mode, work in (("inference", infer), ("training step", step)):
         for network in (plain, sampling):

@@ -17,7 +17,8 @@ from torch.nn import functional
 class Ragged(torch.Tensor):
     """Groups of maps that every function of torch runs on one by one.
 
-    What depends on one group's length alone (``.shape``, say) is refused where the groups differ.
+    What depends on one group's length alone (``.shape``, say) is refused where the groups differ; ``numel`` counts
+    the values of all.
 
     Parameters
     ----------
@@ -47,6 +48,8 @@ class Ragged(torch.Tensor):
         kwargs = kwargs or {}
         if func is functional.batch_norm:
             return _batch_norm(*args, **kwargs)
+        if func is torch.Tensor.numel:
+            return sum(one.numel() for one in args[0].groups)
         num_groups = next(len(value.groups) for value in _all_in((args, kwargs)))
         found = [func(*_of_group(args, place), **_of_group(kwargs, place)) for place in range(num_groups)]
         if all(isinstance(one, torch.Tensor) for one in found):

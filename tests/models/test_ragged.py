@@ -48,6 +48,7 @@ def test_functions_run_on_each_group(function: Callable[[torch.Tensor], torch.Te
 def test_what_all_groups_agree_on_is_given_and_what_they_differ_in_refused() -> None:
     ragged = Ragged(groups_of())
     assert ragged.dim() == 5
+    assert ragged.numel() == sum(one.numel() for one in ragged.groups)
     assert ragged.dtype == torch.float64
     with pytest.raises(TypeError, match="differs between clips of different lengths"):
         _ = ragged.shape

@@ -32,7 +32,7 @@ _FREE: dict[str, tuple[int, ...]] = {  # which of scale, x, y, and the two shear
 }
 _NUM_PARAMETERS = 5
 _DEFAULT_START = 0.875  # 112 of 128 rows: the crop that the paper's networks are trained and tested with
-_DEFAULT_SHEAR = 0.1
+DEFAULT_SHEAR = 0.1
 _MAX_SHEAR = 0.5
 
 
@@ -206,7 +206,7 @@ class AdaptiveZoom(Zoom):
             size,
             limits[1],
             draw_position=augment and not set(_POSITION) <= set(free),
-            draw_shear=_DEFAULT_SHEAR if augment and not set(_SHEAR) <= set(free) else 0.0,
+            draw_shear=DEFAULT_SHEAR if augment and not set(_SHEAR) <= set(free) else 0.0,
             antialias=antialias,
         )
         self.num_frames = num_frames

@@ -99,7 +99,9 @@ def _moved(theta: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 
 def _bilinear(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    sampled: torch.Tensor = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled: torch.Tensor = functional.grid_sample(
+        maps, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
     return sampled
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from vidprep.errors import UsageError
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.recipes_networks import NETWORK_RECIPES, RGB
+from vidprep.pipelines.recipes_zoom import ZOOM_RECIPES
 
 __all__ = ["RECIPES", "RGB", "Recipe", "find_recipe"]
 
-RECIPES: dict[str, Callable[[], Recipe]] = {**NETWORK_RECIPES}
+RECIPES: dict[str, Callable[[], Recipe]] = {**NETWORK_RECIPES, **ZOOM_RECIPES}
 
 
 def find_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:

@@ -16,6 +16,7 @@ from vidprep.errors import UsageError
 from vidprep.models.backbones import BACKBONES
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.recipes import RECIPES, RGB, find_recipe
+from vidprep.pipelines.recipes_networks import NETWORK_RECIPES
 from vidprep.pipelines.train import train
 from vidprep.pipelines.train_checkpoint import load_model
 from vidprep.pipelines.train_options import Options
@@ -29,7 +30,7 @@ class TestTable:
         networks = {name.replace("_", "-") for name, backbone in BACKBONES.items() if backbone.num_frames > 1}
         assert networks <= set(RECIPES)
 
-    @pytest.mark.parametrize("name", RECIPES)
+    @pytest.mark.parametrize("name", NETWORK_RECIPES)
     def test_each_is_whole(self, name: str) -> None:
         """Input of the network's size, a random part in training, the same one each time in tests."""
         recipe, backbone = find_recipe(name), BACKBONES[name.replace("-", "_")]

@@ -33,6 +33,9 @@ RECIPE_NAMES = (
     "i3d-resnet50-windows",
     "tsm-mobilenet-v2",
     "tsm-resnet50",
+    "hara-resnet18-zoom",
+    "r2plus1d-18-zoom",
+    "x3d-m-zoom",
 )
 _CHANGED = ("epochs", "batch_size", "learning_rate")
 

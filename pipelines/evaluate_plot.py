@@ -93,6 +93,7 @@ def _check_to(to: Path) -> None:
 
 def _costs(reports: dict[Path, Report], measure: str) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import StrMethodFormatter
 
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
@@ -105,6 +106,8 @@ def _costs(reports: dict[Path, Report], measure: str) -> Figure:
         for cost, value, name in zip(costs, values, names, strict=True):
             axes.annotate(name, (cost, value), xytext=(4, 4), textcoords="offset points", fontsize="small")
     axes.set(xlabel="GFLOPs a video (multiply-adds, all views)", ylabel=TITLES[measure], xscale="log")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    axes.xaxis.set_minor_formatter(StrMethodFormatter("{x:g}"))
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     return figure

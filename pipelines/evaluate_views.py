@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vidprep.dataset import CenterCrop, FiveCrops, TenCrops, ThreeCrops, UniformClips
 from vidprep.dataset.views import Step
 from vidprep.errors import TrainError, UsageError
-from vidprep.pipelines.recipes import Recipe
+from vidprep.pipelines.recipe import Recipe
 
 CROPS: dict[int, Callable[[int], Step]] = {1: CenterCrop, 3: ThreeCrops, 5: FiveCrops, 10: TenCrops}
 
@@ -123,4 +123,13 @@ class VideoScores:
     def scores(self) -> NDArray[np.float64]:
         """Scores of all videos [shape=(num_videos, num_classes)], all of whose views must have come."""
         assert (self._counts == self._num_views).all()
-        return self._sums / self._num_views if self._kind == "mean" else self._sums
+        return self.found[0]
+
+    @property
+    def found(self) -> tuple[NDArray[np.float64], NDArray[Any]]:
+        """Scores and labels of the videos whose views have come: all views of each, by now."""
+        has_come = self._counts > 0
+        assert (self._counts[has_come] == self._num_views).all()
+        scores = self._sums[has_come]
+        labels = self.labels[has_come] if self.labels.size else self.labels
+        return (scores / self._num_views if self._kind == "mean" else scores), labels

@@ -60,7 +60,7 @@ class FlopCount:
 
     def __enter__(self) -> Self:
         self._exit = ExitStack()
-        self._exit.enter_context(_countable(self._network))
+        self._exit.enter_context(_countable())
         for name, module in self._network.named_modules():
             self._exit.callback(module.register_forward_pre_hook(self._at_start(name)).remove)
             self._exit.callback(module.register_forward_hook(self._at_end(name), with_kwargs=True).remove)
@@ -188,9 +188,9 @@ def backbone_flops(
     """
     from vidprep.models.backbones import BACKBONES
 
-    if name not in BACKBONES:
+    backbone = BACKBONES.get(name.replace("-", "_"))  # as its recipe is called
+    if backbone is None:
         raise UsageError(f"network={name}: must be one of {', '.join(BACKBONES)}")
-    backbone = BACKBONES[name]
     num_frames, size = num_frames or backbone.num_frames, size or backbone.input_size
     with torch.device("meta"):
         network = backbone.build(num_classes).eval()
@@ -229,13 +229,12 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
 
 
 @contextmanager
-def _countable(network: nn.Module) -> Iterator[None]:
+def _countable() -> Iterator[None]:
     """Keep operations apart that would run as one that nobody counts."""
     was_fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
-    is_compiled = any(module._compiled_call_impl or hasattr(module, "_orig_mod") for module in network.modules())
     try:
-        with warnings.catch_warnings(), torch.compiler.set_stance("force_eager") if is_compiled else ExitStack():
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Using `torch.compile", UserWarning)  # the counter has global hooks
             yield
     finally:

@@ -11,12 +11,12 @@ from typing import Any
 
 from vidprep.errors import UsageError
 from vidprep.pipelines.recipe import Recipe
+from vidprep.pipelines.recipes_methods import METHOD_RECIPES
 from vidprep.pipelines.recipes_networks import NETWORK_RECIPES, RGB
-from vidprep.pipelines.recipes_zoom import ZOOM_RECIPES
 
 __all__ = ["RECIPES", "RGB", "Recipe", "find_recipe"]
 
-RECIPES: dict[str, Callable[[], Recipe]] = {**NETWORK_RECIPES, **ZOOM_RECIPES}
+RECIPES: dict[str, Callable[[], Recipe]] = {**NETWORK_RECIPES, **METHOD_RECIPES}
 
 
 def find_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
@@ -25,7 +25,7 @@ def find_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     Parameters
     ----------
     name : str
-        Its name in :data:`RECIPES`, or the file.
+        Its name in :data:`RECIPES`, with hyphens or underscores, or the file.
     settings : mapping, optional
         Fields of it that are changed.
 
@@ -34,8 +34,11 @@ def find_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     UsageError
         If there is no such recipe, or the file defines none.
     """
-    found = RECIPES[name]() if name in RECIPES else _read_recipe(name)
-    known = name if name in RECIPES else str(Path(name).resolve())
+    known = name.replace("_", "-")  # a backbone's name, as it is in `BACKBONES`, is its recipe's too
+    if known in RECIPES:
+        found = RECIPES[known]()
+    else:
+        found, known = _read_recipe(name), str(Path(name).resolve())
     return replace(found, **(settings or {}), name=known, settings=dict(settings or {}))
 
 

@@ -67,13 +67,19 @@ def begin_with(path: Path, model: nn.Module, recipe: Recipe, *, has_new_head: bo
     UsageError
         If the file can't be read or doesn't fit, or the model has no ``network``.
     """
-    network = getattr(model, "network", None)
-    if not isinstance(network, nn.Module):
+    network = _backbone(model)
+    if network is model:
         raise UsageError(f"weights={path}: the recipe's model has no backbone by the name of network; leave it out")
     try:
         state = read_state_dict(path)
-        if any(name.startswith("network.") for name in state):
+        while any(name.startswith("network.") for name in state):  # methods stand around networks around networks
             state = {name.removeprefix("network."): state[name] for name in state if name.startswith("network.")}
         load_weights(network, state, source=str(path), layouts=recipe.layouts, has_new_head=has_new_head)
     except WeightsError as error:
         raise UsageError(str(error)) from error
+
+
+def _backbone(model: nn.Module) -> nn.Module:
+    """Return what no other ``network`` is inside of."""
+    inner = getattr(model, "network", None)
+    return _backbone(inner) if isinstance(inner, nn.Module) else model

@@ -34,9 +34,11 @@ def _no_waiting_for_the_disk() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_old_to_collect() -> None:
+def _nothing_old_to_collect() -> Iterator[None]:
     """What the imports made lives on: full collections, by the garbage collector or by a test, need not walk it."""
     gc.freeze()
+    yield
+    gc.unfreeze()  # else libraries complain at the end that it was never freed
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,19 @@ from vidprep import __version__
 from vidprep.cli import main
 from vidprep.manifest import load_standard, official_rows
 
-COMMANDS = ("extract", "export", "train", "inspect", "verify", "stats", "manifest", "demo-data")
+COMMANDS = (
+    "extract",
+    "export",
+    "train",
+    "evaluate",
+    "plot",
+    "flops",
+    "inspect",
+    "verify",
+    "stats",
+    "manifest",
+    "demo-data",
+)
 EXTRACT_OPTIONS = [
     "--out",
     "--codec",
@@ -253,7 +265,7 @@ class TestChoices:
         assert np.allclose(np.diff(times), 0.04)
         assert facts["frame_indices"] == [0, 5, 10]
         assert facts["picture_types"][:4] == "IBBP"
-        assert facts["width"], facts["height"] == (64, 48)
+        assert (facts["width"], facts["height"]) == (64, 48)
         spectrogram = np.load(io.BytesIO(entries["spectrogram.npy"]))
         assert (spectrogram.dtype, spectrogram.shape[0]) == (np.float32, 256)
         assert facts["spectrogram"]["hop_seconds"] == 120 / 24000

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from vidprep.dataset import CenterCrop, RandomClip, RandomCrop, ThreeCrops, UniformClips
+from vidprep.dataset import RandomClip, RandomCrop, ThreeCrops, UniformClips
 from vidprep.pipelines.recipes import RGB, Recipe
 
 FRAMES, SIZE = 4, 32
@@ -54,4 +54,3 @@ recipe = Recipe(
     epochs=1,
     batch_size=4,
 )
-one_view = (UniformClips(1, FRAMES), (CenterCrop(SIZE),))

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from vidprep.models import AdaptiveTemporalResolution
 from vidprep.models.backbones import BACKBONES
 from vidprep.models.backbones.network import VideoNetwork
-from vidprep.models.ragged import Ragged
 from vidprep.models.weights import load_weights
 
 NUM_CLASSES = 5
@@ -79,7 +78,9 @@ def test_training_normalises_by_the_statistics_of_all_clips_and_of_nothing_else(
         norm.momentum = 1.0
     counts: dict[nn.Module, int] = {}
     for norm in norms:
-        norm.register_forward_pre_hook(lambda norm, inputs: counts.update({norm: num_values(inputs[0])}))
+        norm.register_forward_pre_hook(
+            lambda norm, inputs: counts.update({norm: inputs[0].numel() // norm.num_features})
+        )
     logits = network.train()(clips)
     logits.square().sum().backward()
     assert all(parameter.grad is not None for parameter in network.network.parameters())
@@ -87,11 +88,6 @@ def test_training_normalises_by_the_statistics_of_all_clips_and_of_nothing_else(
         assert norm.running_var is not None
         norm.running_var *= (counts[norm] - 1) / counts[norm]
     torch.testing.assert_close(network.eval()(clips), logits, rtol=0.02, atol=2e-3)  # 50 layers of rounding
-
-
-def num_values(maps: torch.Tensor) -> int:
-    groups = maps.groups if isinstance(maps, Ragged) else [maps]
-    return sum(one.numel() // one.shape[1] for one in groups)
 
 
 @torch.no_grad()

@@ -122,3 +122,8 @@ class TestRules:
         assert "Own" in one.facts["train_transform"]
         assert "model" not in one.facts
         assert one.facts != tiny_recipe().facts
+
+
+def test_backbones_and_their_recipes_go_by_one_name() -> None:
+    assert find_recipe("x3d_xs").facts == find_recipe("x3d-xs").facts
+    assert find_recipe("x3d_xs").name == "x3d-xs"

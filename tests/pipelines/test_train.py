@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import trainings
@@ -15,13 +16,19 @@ from small_shards import OPTIONS, extract_rows, write_view
 from torch import nn
 from trainings import NUM_STEPS, TEST, TRAIN, Net, checkpoint, same, tiny_recipe
 
-from vidprep.dataset import ShardDataset
+from vidprep.dataset import ShardDataset, UniformClips
 from vidprep.errors import ShardError, TrainError, UsageError
 from vidprep.manifest import Row
+from vidprep.pipelines import train_validate
+from vidprep.pipelines.evaluate import Options as EvaluateOptions
+from vidprep.pipelines.evaluate import evaluate
+from vidprep.pipelines.evaluate_metrics import accuracy
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train import train
 from vidprep.pipelines.train_checkpoint import load_model
 from vidprep.pipelines.train_options import Options
+from vidprep.pipelines.train_ranks import join_ranks
+from vidprep.pipelines.train_validate import Validation
 
 RGB_ONLY = replace(OPTIONS, modalities=("rgb",))
 
@@ -201,6 +208,20 @@ class TestWhatIsLeft:
         plain = trainings.run(shards, tmp_path, tiny_recipe(epochs=5))
         assert same(plain["model"], checkpoint(left)["model"])
         assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint.pt", "metrics.csv"]
+
+    @pytest.mark.parametrize("video_score", ["mean", "max"])
+    def test_it_measures_what_an_evaluation_does(
+        self, shards: Path, left: Path, monkeypatch: pytest.MonkeyPatch, video_score: str
+    ) -> None:
+        recipe = tiny_recipe(video_score=video_score, test_clips=UniformClips(5, 4))
+        model, _, _ = load_model(left / "checkpoint.pt", recipe)
+        seen = list[Any]()
+        monkeypatch.setattr(train_validate, "accuracy", lambda *found: seen.append(found[0]) or accuracy(*found))
+        with join_ranks("cpu") as ranks:
+            name, score = Validation(recipe, shards, TEST, 0).score(model, ranks, torch.autocast("cpu", enabled=False))
+        found = evaluate(model, recipe, shards, EvaluateOptions(split=TEST))
+        np.testing.assert_array_equal(seen[0], found.scores)
+        assert (name, score) == ("top1", accuracy(found.scores, found.labels)["top1"])
 
     def test_the_model_comes_back(self, left: Path) -> None:
         model, recipe, state = load_model(left / "best.pt", tiny_recipe())

@@ -260,9 +260,6 @@ class TestCommand:
             def __exit__(self, *_error: object) -> None:
                 pass
 
-            def reset(self, total: int) -> None:
-                self.total, self.n = total, self.initial
-
             def set_postfix(self, *_told: object, **_more: object) -> None:
                 pass
 

@@ -33,9 +33,15 @@ RECIPE_NAMES = (
     "i3d-resnet50-windows",
     "tsm-mobilenet-v2",
     "tsm-resnet50",
-    "hara-resnet18-zoom",
-    "r2plus1d-18-zoom",
-    "x3d-m-zoom",
+    "coviar-motion",
+    "coviar-residual",
+    "adaptive-zoom-r2plus1d-18",
+    "adaptive-zoom-hara-resnet18",
+    "adaptive-zoom-x3d-m",
+    "sgs-resnet3d-18",
+    "sgs-resnet3d-50",
+    "sgs-x3d-s",
+    "sgs-slowfast-r50-8x8",
 )
 _CHANGED = ("epochs", "batch_size", "learning_rate")
 
@@ -106,8 +112,10 @@ def train(recipe: str, shards: Path, to: Path, **choices: object) -> None:
 
         def show(num_done: int, num_total: int, loss: float) -> None:
             if bar.total is None:
-                bar.initial = num_done - 1  # steps of an earlier run say nothing about the speed of this one
-                bar.reset(num_total)
+                bar.total = num_total
+                bar.n = bar.last_print_n = bar.initial = (
+                    num_done - 1
+                )  # an earlier run's say nothing of this one's speed
             bar.set_postfix({"loss": f"{loss:.3f}"}, refresh=False)
             bar.update(num_done - bar.n)
 

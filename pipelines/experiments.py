@@ -1,0 +1,146 @@
+"""What the experiments of the methods share: two small datasets, runs that are made once, a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vidprep.errors import UsageError
+from vidprep.pipelines.demo_clip import DemoSettings
+from vidprep.pipelines.demo_data import make_demo_data
+from vidprep.pipelines.evaluate import Options as EvaluateOptions
+from vidprep.pipelines.evaluate import evaluate
+from vidprep.pipelines.evaluate_metrics import class_accuracies, confusion_matrix, top_k
+from vidprep.pipelines.extract import extract
+from vidprep.pipelines.extract_options import Options as ExtractOptions
+from vidprep.pipelines.recipe import Recipe
+from vidprep.pipelines.train import train
+from vidprep.pipelines.train_checkpoint import load_model
+from vidprep.pipelines.train_options import Options as TrainOptions
+
+NUM_FOLDS = 5
+
+Row = dict[str, Any]
+"""What one run gave: numbers and names."""
+Look = Callable[[nn.Module, Recipe, Path, str], Mapping[str, Any]]
+"""What else is measured of a trained model, on a test split of shards."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training and its evaluation.
+
+    Attributes
+    ----------
+    dataset, method : str
+    seed : int
+    recipe : Recipe
+    shards : path
+    train_split, test_split : str
+    """
+
+    dataset: str
+    method: str
+    seed: int
+    recipe: Recipe
+    shards: Path
+    train_split: str
+    test_split: str
+
+    @property
+    def name(self) -> str:
+        """Of its folder and its file."""
+        return "-".join((self.dataset, self.test_split.replace("/", "-"), self.method, str(self.seed)))
+
+
+def demo_shards(folder: Path, options: ExtractOptions, settings: DemoSettings | None = None) -> Path:
+    """Make the demo dataset and extract it; what is there already stays."""
+    make_demo_data(folder / "demo-data", settings)
+    return extract(folder / "demo-data", folder / "demo", options).out
+
+
+def egogestar_shards(source: Path, folder: Path, options: ExtractOptions) -> Path:
+    """Extract EgoGestAR; fold k is the split ``foldk/test``, and all others are ``foldk/train``.
+
+    Parameters
+    ----------
+    source : path
+        Its folder; ``manifest.csv`` has columns path, label and fold, each fold one family of devices.
+    folder : path
+    options : Options
+
+    Raises
+    ------
+    UsageError
+        If there is no manifest.
+    """
+    if not (manifest := source / "manifest.csv").is_file():
+        raise UsageError(f"egogestar={source}: must hold manifest.csv; give the folder of EgoGestAR")
+    table = folder / "egogestar.csv"
+    with manifest.open(newline="") as file, table.open("w", newline="") as split_file:
+        writer = csv.writer(split_file)
+        writer.writerow(("path", "label", "split"))
+        for row in csv.DictReader(file):
+            splits = (f"fold{k}/{'test' if str(k) == row['fold'] else 'train'}" for k in range(NUM_FOLDS))
+            writer.writerow((row["path"], row["label"], ";".join(splits)))
+    return extract(source, folder / "egogestar", options, manifest=table).out
+
+
+def made_once(path: Path, make: Callable[[], Row]) -> Row:
+    """Return what a JSON file holds, or make it: so experiments can be killed and go on."""
+    if not path.exists():
+        made = json.dumps(make(), indent=1)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        part.write_text(made)
+        part.rename(path)
+    row: Row = json.loads(path.read_text())
+    return row
+
+
+def train_and_evaluate(run: Run, folder: Path, look: Look) -> Row:
+    """Train and evaluate; a run that was made before is read."""
+
+    def make() -> Row:
+        start = time.process_time()
+        options = TrainOptions(split=run.train_split, seed=run.seed)
+        summary = train(run.recipe, run.shards, folder / run.name, options)
+        seconds = time.process_time() - start
+        model, recipe, state = load_model(summary.checkpoint, run.recipe)
+        found = evaluate(model, recipe, run.shards, EvaluateOptions(split=run.test_split), classes=state["classes"])
+        by_class = class_accuracies(confusion_matrix(found.scores, found.labels)).tolist()
+        return {
+            "dataset": run.dataset,
+            "split": run.test_split,
+            "method": run.method,
+            "seed": run.seed,
+            "top1": top_k(found.scores, found.labels, 1),
+            "class_accuracies": dict(zip(found.classes, by_class, strict=True)),
+            "gmacs": found.cost.macs / 1e9,
+            "views_per_second": found.speed.views_per_second,
+            "train_cpu_seconds": seconds,
+            **look(model, recipe, run.shards, run.test_split),
+        }
+
+    return made_once(folder / f"{run.name}.json", make)
+
+
+def mean_and_spread(values: Iterable[float], digits: int = 1, scale: float = 1.0) -> str:
+    """Return the mean and the standard deviation over runs, as a table has them."""
+    numbers = [scale * value for value in values]
+    spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
+    return f"{statistics.mean(numbers):.{digits}f}{spread}"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a table; its first two columns are text, the others numbers."""
+    lines = [header, ["---" if place < 2 else "--:" for place in range(len(header))], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

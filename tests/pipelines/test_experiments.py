@@ -1,0 +1,144 @@
+"""The experiments: runs are made once, tables say what they hold; a run of each method from videos to a table."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from networks import filled_clip
+from runs import write_dataset
+
+from vidprep.errors import UsageError
+from vidprep.models import AdaptiveTemporalResolution
+from vidprep.pipelines import experiments_sgs
+from vidprep.pipelines.experiments import (
+    Run,
+    egogestar_shards,
+    made_once,
+    markdown,
+    mean_and_spread,
+    train_and_evaluate,
+)
+from vidprep.pipelines.extract import extract
+from vidprep.pipelines.extract_options import Options
+
+EXTRACTION = Options(modalities=("rgb",), size="native", num_workers=1)
+
+
+def test_what_was_made_is_read(tmp_path: Path) -> None:
+    made = []
+
+    def make() -> dict[str, Any]:
+        made.append(1)
+        return {"top1": 0.5}
+
+    assert [made_once(tmp_path / "a" / "run.json", make) for _ in range(3)] == [{"top1": 0.5}] * 3
+    assert len(made) == 1
+    assert json.loads((tmp_path / "a" / "run.json").read_text()) == {"top1": 0.5}
+
+    def fail() -> dict[str, Any]:
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        made_once(tmp_path / "b.json", fail)
+    assert not list(tmp_path.glob("b*"))
+
+
+def test_means_and_spreads() -> None:
+    assert mean_and_spread([0.5, 0.7], 1, 100) == "60.0 ± 14.1"
+    assert mean_and_spread([3.14159], 3) == "3.142"
+    assert markdown(["a", "b", "c"], [["1", "2", "3"]]) == "| a | b | c |\n| --- | --- | --: |\n| 1 | 2 | 3 |"
+
+
+def test_folds_become_splits(tmp_path: Path) -> None:
+    source, folder = write_dataset(tmp_path / "clips"), tmp_path / "results"
+    folder.mkdir()
+    with pytest.raises(UsageError, match=r"must hold manifest.csv"):
+        egogestar_shards(source, folder, EXTRACTION)
+    paths = sorted(path.relative_to(source).as_posix() for path in source.rglob("*.*") if path.is_file())[:5]
+    with (source / "manifest.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("path", "label", "fold", "frames"))
+        writer.writerows((path, f"class{place % 2}", place, 9) for place, path in enumerate(paths))
+    shards = egogestar_shards(source, folder, EXTRACTION)
+    index = json.loads((shards / "index.json").read_text())
+    assert "fold3/test" in json.dumps(index)
+    with (folder / "egogestar.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for place, row in enumerate(rows):
+        splits = row["split"].split(";")
+        assert [split for split in splits if split.endswith("test")] == [f"fold{place}/test"]
+        assert len(splits) == 5
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """One epoch of both methods on 16 clips, twice: the second time nothing is trained."""
+    folder = tmp_path_factory.mktemp("experiments")
+    shards = extract(write_dataset(folder / "clips"), folder / "shards", EXTRACTION).out
+    runs = experiments_sgs.runs({"demo": shards}, [0], {"demo": 1})
+    first = [train_and_evaluate(run, folder, experiments_sgs.bins_and_motion) for run in runs]
+    assert first == [train_and_evaluate(run, folder, experiments_sgs.bins_and_motion) for run in runs]
+    return first
+
+
+def test_runs_are_alike_but_for_the_sampling() -> None:
+    runs = experiments_sgs.runs({"demo": Path("a"), "egogestar": Path("b")}, [0, 6], {"demo": 1, "egogestar": 2})
+    num_methods = len(experiments_sgs.METHODS)
+    assert len({run.name for run in runs}) == len(runs) == 4 * num_methods
+    for number, sampled in enumerate(runs):
+        plain = runs[number - number % num_methods]
+        assert plain.recipe.facts == sampled.recipe.facts
+        assert (plain.seed, plain.shards, plain.train_split) == (sampled.seed, sampled.shards, sampled.train_split)
+    assert [run.test_split for run in runs[num_methods :: 2 * num_methods]] == ["fold0/test", "fold3/test"]
+    torch.manual_seed(0)
+    plain, sampled = (run.recipe.build(3) for run in runs[:2])
+    assert not isinstance(plain.network, AdaptiveTemporalResolution)
+    assert isinstance(sampled.network, AdaptiveTemporalResolution)
+
+
+def test_a_run_says_what_it_gave(rows: list[dict[str, Any]]) -> None:
+    plain, sampled, other = rows
+    assert (plain["method"], sampled["method"], other["method"]) == tuple(experiments_sgs.METHODS)
+    assert sampled["gmacs"] < plain["gmacs"]
+    assert 0 <= sampled["top1"] <= 1
+    assert len(sampled["bins"]) == len(sampled["still_bins"]) == len(sampled["motion"]) == 4
+    assert all(1 <= num <= experiments_sgs.NUM_FRAMES for num in sampled["bins"])
+    assert "bins" not in plain
+
+
+def test_the_table(rows: list[dict[str, Any]]) -> None:
+    lines = experiments_sgs.table(rows).splitlines()
+    assert len(lines) == 2 + len(rows)
+    assert [line.split(" | ")[1] for line in lines[2:]] == list(experiments_sgs.METHODS)
+    many = [{**rows[1], "bins": [1, 2, 3, 4], "motion": [4.0, 3.0, 2.0, 1.0], "still_bins": [1, 1, 1, 2]}] * 2
+    cells = experiments_sgs.table(many).splitlines()[2].strip("| ").split(" | ")
+    assert cells[7:] == ["2.5 ± 0.0", "4.0 ± 0.0", "1.0 ± 0.0", "1.2 ± 0.0", "-1.0 ± 0.0"]
+
+
+def test_a_still_clip_has_no_differences() -> None:
+    seen = []
+    network = torch.nn.Identity()
+    network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    clip = (100 * filled_clip("differences", 1, 3, 5, 4, 4)).clamp(0, 255).to(torch.uint8)
+    experiments_sgs.Differences(network)({"rgb": clip})
+    experiments_sgs.Differences(network)({"rgb": clip[:, :, :1].expand_as(clip)})
+    assert seen[0].shape == (1, 3, 4, 4, 4)
+    torch.testing.assert_close(seen[0][:, :, 0] * 57, clip[:, :, 1].float() - clip[:, :, 0].float())
+    assert not seen[1].any()
+
+
+def test_a_run_is_named_by_what_it_is() -> None:
+    recipe = experiments_sgs.recipe(None, 1)
+    run = Run(
+        dataset="demo",
+        method="SGS",
+        seed=3,
+        recipe=recipe,
+        shards=Path("x"),
+        train_split="split1/train",
+        test_split="split1/test",
+    )
+    assert run.name == "demo-split1-test-SGS-3"

@@ -1,4 +1,4 @@
-"""Does adaptive zoom work? ``python -m vidprep.pipelines.experiments_zoom --egogestar FOLDER RESULTS``.
+"""Does adaptive zoom work? ``python -m vidprep.pipelines.experiments_zoom RESULTS --egogestar FOLDER``.
 
 Trains a small 3D network behind a crop in the middle, behind the paper's zoom, and behind zooms that begin where the
 guide has most, from random weights, on the demo dataset and on EgoGestAR (one family of devices left out), and prints
@@ -84,7 +84,8 @@ class SmallNetwork(nn.Sequential):
         widths = (3, WIDTH, 2 * WIDTH, 4 * WIDTH, 8 * WIDTH)
         for place in range(4):
             kernel, stride = ((3, 5, 5), (1, 2, 2)) if place == 0 else ((3, 3, 3), (2, 2, 2))
-            padding = [side // 2 for side in kernel]
+            time, height, width = kernel
+            padding = (time // 2, height // 2, width // 2)
             self.append(nn.Conv3d(widths[place], widths[place + 1], kernel, stride, padding, bias=False))
             self.append(nn.BatchNorm3d(widths[place + 1]))
             self.append(nn.ReLU(inplace=True))
@@ -119,7 +120,7 @@ def recipe(method: str, epochs: int) -> Recipe:
         batch_size=8,
         optimiser="adamw",
         learning_rate=2e-3,
-        learning_rate_of={"zoom.": rate},
+        learning_rate_of={} if rate == 1 else {"zoom.lnet": rate},
         weight_decay=0.05,
         warmup_epochs=1,
         max_grad_norm=5.0,
@@ -173,9 +174,10 @@ def other_crops(run: Run, adaptive: Row, folder: Path) -> Row:
 
     def make() -> Row:
         model, how, state = load_model(folder / run.name / CHECKPOINT_NAME, run.recipe)
-        mean_scale = partial(_fixed, scale=mean(adaptive["scales"]))
+        crops: dict[str, Callable[[], Zoom]] = dict(CROPS)
+        crops[f"centre, mean scale of {adaptive['method']}"] = partial(_fixed, scale=mean(adaptive["scales"]))
         found = {}
-        for name, crop in {**CROPS, f"centre, mean scale of {adaptive['method']}": mean_scale}.items():
+        for name, crop in crops.items():
             torch.manual_seed(run.seed)
             setattr(model, "zoom", crop())  # noqa: B010 - of a module in general
             options = EvaluateOptions(split=run.test_split)

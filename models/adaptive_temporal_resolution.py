@@ -18,10 +18,10 @@ _ACTIVATIONS = (nn.ReLU, nn.SiLU)
 class AdaptiveTemporalResolution(nn.Module):
     """A network whose later stages run on the bins of each clip, as many as it needs.
 
-    The sampler stands in a stage's end, before its last ReLU (in a block: between the sum and the ReLU). Clips of one
-    batch are grouped by their numbers of bins and each group runs on its own, so nothing is padded, a clip's result
-    doesn't depend on the others of its batch, and what is saved is saved. In training the groups run side by side, and
-    batch normalisation takes the statistics of all of them together: those of the whole batch without any padding.
+    The sampler stands in a stage's end, before its last ReLU (in a block: between the sum and the ReLU). What follows
+    runs on the bins of all clips without padding (:class:`~vidprep.models.ragged.Ragged`): a clip's result doesn't
+    depend on the others of its batch, in training batch normalisation counts the bins that there are, and what is
+    saved is saved.
 
     Parameters
     ----------
@@ -70,23 +70,22 @@ class AdaptiveTemporalResolution(nn.Module):
             return self._rest(self._padded(pathways))
         assignments = [sampler.assign(maps) for sampler, maps in self._with_samplers(pathways)]
         self.last_num_bins = torch.stack([one.num_bins for one in assignments], 1)
-        groups, group_of = torch.unique(self.last_num_bins, dim=0, return_inverse=True)
-        members = [(group_of == place).nonzero()[:, 0] for place in range(len(groups))]
-        sampled = (
-            [
-                sampler.aggregate(maps[clips], assignment.of(clips), num)
-                for (sampler, maps), assignment, num in zip(
-                    self._with_samplers(pathways), assignments, num_bins, strict=True
-                )
+        num_bins = self.last_num_bins.tolist()
+        order = torch.tensor(sorted(range(len(clip)), key=num_bins.__getitem__), device=clip.device)
+        sampled = [  # alike clips stand side by side
+            sampler.aggregate(maps[order], assignment.of(order), max(lengths))
+            for (sampler, maps), assignment, *lengths in zip(
+                self._with_samplers(pathways), assignments, *num_bins, strict=True
+            )
+        ]
+        if num_bins[order[0]] != num_bins[order[-1]]:
+            lengths_of_pathways = zip(*(num_bins[place] for place in order.tolist()), strict=True)
+            sampled = [
+                Ragged.without_padding(maps, lengths)
+                for maps, lengths in zip(sampled, lengths_of_pathways, strict=True)
             ]
-            for clips, num_bins in zip(members, groups.tolist(), strict=True)
-        )
-        if self.training and len(members) > 1:
-            side_by_side = self._rest([Ragged(maps) for maps in zip(*sampled, strict=True)])
-            features = torch.cat(side_by_side.groups)  # type: ignore[attr-defined]
-        else:
-            features = torch.cat([self._rest(maps) for maps in sampled])
-        return features[torch.cat(members).argsort()]
+        features = self._rest(sampled)
+        return torch.empty_like(features).index_copy(0, order, features)
 
     def forward(self, clip: torch.Tensor) -> torch.Tensor:
         """Return the logits of a normalised clip [shape=(N, num_classes)]."""

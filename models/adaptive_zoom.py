@@ -12,14 +12,15 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torchvision
 from torch import nn
-from torch.nn import functional
 
 from vidprep.models.cropping import Crop, sample
+from vidprep.models.guides import busiest_place, guide_maps
+from vidprep.models.weights import with_input_channels
 
 Parameters = Literal["scale", "scale+translation", "scale+shear", "all"]
 
@@ -34,31 +35,7 @@ _NUM_PARAMETERS = 5
 _DEFAULT_START = 0.875  # 112 of 128 rows: the crop that the paper's networks are trained and tested with
 DEFAULT_SHEAR = 0.1
 _MAX_SHEAR = 0.5
-
-
-def guide_maps(values: torch.Tensor, size: tuple[int, int] | None = (64, 86)) -> torch.Tensor:
-    """Code a modality for :class:`LNet`: norms over channels, each frame over its own largest, resized (section 3.2.2).
-
-    Parameters
-    ----------
-    values : torch.Tensor
-        Residuals, motion vectors, RGB, or magnitudes of residuals [shape=(N, C, T, H, W)], of any real type.
-    size : (int, int), optional
-        Height and width of the maps; without, they stay as large as they are.
-
-    Returns
-    -------
-    torch.Tensor
-        Maps in 0 to 1 [shape=(N, T, *size)], float32 (float64 of float64). A frame of zeros, such as the residual of
-        an I-frame, stays zeros.
-    """
-    values = values.movedim(1, -1).contiguous()  # much the faster; batches of a ShardDataset have it so
-    norms = torch.linalg.vector_norm(values if values.dtype == torch.float64 else values.float(), dim=-1)
-    largest = norms.amax((2, 3), keepdim=True)
-    maps: torch.Tensor = norms / torch.where(largest > 0, largest, 1)
-    if size is not None and size != tuple(maps.shape[2:]):
-        maps = functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
-    return maps
+Centre = Literal["frame", "guide"]
 
 
 class LNet(nn.Module):
@@ -96,10 +73,10 @@ class LNet(nn.Module):
         are all alike give what a grey picture gives.
         """
         own = self.state_dict()
-        weight = state["features.0.0.weight"].mean(1, keepdim=True)
         num_frames = own["features.0.0.weight"].shape[1]
         taken = {name: value for name, value in state.items() if not name.startswith("classifier.")}
-        taken["features.0.0.weight"] = weight.repeat(1, num_frames, 1, 1) * 3 / num_frames
+        first = with_input_channels(state["features.0.0.weight"], num_frames, scale=3 / num_frames)
+        taken["features.0.0.weight"] = first
         self.load_state_dict({name: own[name] for name in own if name.startswith("classifier.")} | taken)
 
 
@@ -130,7 +107,7 @@ class Zoom(nn.Module):
         frames : torch.Tensor
             Clips [shape=(N, C, T, H, W)], uint8 or float. The larger they are, the more detail there is to zoom into.
         guide : torch.Tensor, optional
-            What :func:`guide_maps` takes, of the same clips [shape=(N, c, t, h, w)], of any size.
+            What :func:`vidprep.models.guides.guide_maps` takes, of the same clips [shape=(N, c, t, h, w)], of any size.
 
         Returns
         -------
@@ -156,7 +133,7 @@ class Zoom(nn.Module):
 class AdaptiveZoom(Zoom):
     """Zooms to where a clip's guide says that something happens; in front of any network on clips.
 
-    All frames of a clip are cropped alike. Training begins at the crop in the middle.
+    All frames of a clip are cropped alike. Training begins at the crop of scale ``start`` in the middle.
 
     Parameters
     ----------
@@ -168,6 +145,10 @@ class AdaptiveZoom(Zoom):
         What is predicted; the rest is 0, but for what is drawn in training (Table 4: scale alone is best).
     start : float
         The scale that training begins with: side of the crop over the short side of the frame.
+    centre : {"frame", "guide"}
+        Where the crop stands before anything is predicted: in the middle, as in the paper; or where the guide has
+        most, which costs nothing and needs no gradient. Places that LNet predicts are counted from there. (LNet can't
+        learn them through a network that has learned nothing: `models/README.md`.)
     limits : (float, float)
         Scales stay between them; 4/3 shows all of a 4:3 frame.
     guide_size : (int, int), optional
@@ -192,6 +173,7 @@ class AdaptiveZoom(Zoom):
         num_frames: int = 16,
         parameters: Parameters = "scale",
         start: float = _DEFAULT_START,
+        centre: Centre = "frame",
         limits: tuple[float, float] = (0.3, 1.2),
         guide_size: tuple[int, int] | None = (64, 86),
         augment: bool = True,
@@ -199,19 +181,23 @@ class AdaptiveZoom(Zoom):
     ) -> None:
         if parameters not in _FREE:
             raise ValueError(f"parameters={parameters}: must be among {', '.join(_FREE)}")
+        if centre not in get_args(Centre):
+            raise ValueError(f"centre={centre}: must be frame or guide")
         if not 0 < limits[0] < start < limits[1]:
             raise ValueError(f"start={start}, limits={limits}: must be 0 < lower limit < start < upper limit")
         free = _FREE[parameters]
         super().__init__(
             size,
             limits[1],
-            draw_position=augment and not set(_POSITION) <= set(free),
+            draw_position=augment and centre == "frame" and not set(_POSITION) <= set(free),
             draw_shear=DEFAULT_SHEAR if augment and not set(_SHEAR) <= set(free) else 0.0,
             antialias=antialias,
         )
         self.num_frames = num_frames
         self.guide_size = guide_size
         self.free = list(free)
+        self.centre = centre
+        self.start_scale = start
         self.lnet = LNet(num_frames, len(free))
         ends = (start - limits[0], limits[1] - start), (1, 1), (1, 1), (_MAX_SHEAR,) * 2, (_MAX_SHEAR,) * 2
         self.start: torch.Tensor
@@ -226,11 +212,15 @@ class AdaptiveZoom(Zoom):
                 f"guide={None if guide is None else tuple(guide.shape)}: must be of num_frames={self.num_frames} frames"
                 " [shape=(N, c, num_frames, h, w)]; give AdaptiveZoom the number of frames that the guide has"
             )
-        predicted = self.lnet(guide_maps(guide, self.guide_size)).to(self.start.dtype)  # in autocast it is shorter
+        maps = guide_maps(guide, self.guide_size)
+        predicted = self.lnet(maps).to(self.start.dtype)  # in autocast it is shorter
         raw = predicted.new_zeros(len(predicted), _NUM_PARAMETERS)
         # Else a step of training would move theta as far as all weights of the head together, which is into its limits.
         raw[:, self.free] = predicted / math.sqrt(self.lnet.classifier[1].in_features)
-        return _crop_of(self.start + _within(raw, self.room))
+        crop = _crop_of(self.start + _within(raw, self.room))
+        if self.centre == "frame":
+            return crop
+        return crop.around(busiest_place(maps, self.start_scale), *frames.shape[3:])
 
 
 class FixedZoom(Zoom):

@@ -32,12 +32,25 @@ class Crop(NamedTuple):
 
         Edges of pixels count, not their middles: ``align_corners=False`` of ``torch.nn.functional.affine_grid``.
         """
-        side = self.scale * min(height, width)
-        half = torch.stack((side / width, side / height), 1)
-        room = (1 - half * (1 + self.shear.abs())).clamp(min=0)
+        half, room = self._half_and_room(height, width)
         one = torch.ones_like(self.scale)
         square = torch.stack((one, self.shear[:, 0], self.shear[:, 1], one), 1).reshape(-1, 2, 2)
         return torch.cat((half[:, :, None] * square, (self.position * room)[:, :, None]), 2)
+
+    def _half_and_room(self, height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return half the sides, and how far the middle may move, in halves of the frame [shape=(N, 2)] each."""
+        side = self.scale * min(height, width)
+        half = torch.stack((side / width, side / height), 1)
+        return half, (1 - half * (1 + self.shear.abs())).clamp(min=0)
+
+    def around(self, centre: torch.Tensor, height: int, width: int) -> Crop:
+        """Return the crop moved to a centre [shape=(N, 2)], x and y in the frame's [-1, 1], as far as it stays inside.
+
+        The position that the crop has is then counted from there.
+        """
+        room = self._half_and_room(height, width)[1]
+        position = centre / room.clamp(min=1e-6) + self.position
+        return self._replace(position=position.clamp(-1, 1))
 
     def corners(self, height: int, width: int) -> torch.Tensor:
         """Return upper left, upper right, lower right, lower left [shape=(N, 4, 2)], x and y in the frame's pixels.

@@ -1,62 +1,107 @@
-"""Clips of different lengths as one batch, without padding: a tensor that stands for groups of equal lengths.
+"""Clips of different lengths as one batch without padding: the frames of all of them, one clip after the other.
 
-Modules and functions run on each group; batch normalisation takes the statistics of all groups together, as it would
-of a padded batch whose padding were left out. So networks written for one tensor run on clips of many lengths, exactly.
+What treats each frame for itself (normalisation, activations, convolutions without a kernel over time) runs on all
+frames at once, so batch normalisation counts the frames of all clips and nothing else; the rest runs on neighbouring
+clips of one length at a time. So networks written for one tensor run on clips of many lengths, exactly.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate, groupby
 from typing import Any
 
 import torch
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
 class Ragged(torch.Tensor):
-    """Groups of maps that every function of torch runs on one by one.
+    """Maps of clips of different lengths, which functions of torch take for a batch.
 
-    What depends on one group's length alone (``.shape``, say) is refused where the groups differ; ``numel`` counts
-    the values of all.
+    What depends on one clip's length (``.shape``, say) is refused where lengths differ; ``numel`` counts all values.
 
     Parameters
     ----------
-    groups : sequence of Tensor
-        Of each group [shape=(N_g, C, T_g, H, W)]: clips of one length.
+    frames : Tensor [shape=(1, C, F, H, W)]
+        All frames, clip by clip.
+    lengths : sequence of int
+        The frames of each clip, F in all. The more alike neighbours are, the fewer calls it takes.
 
     Raises
     ------
     TypeError
-        If a function gives neither tensors nor the same for all groups.
+        If a function gives neither tensors nor the same for all clips.
     """
 
-    groups: tuple[torch.Tensor, ...]
+    frames: torch.Tensor
+    lengths: tuple[int, ...]
 
     @staticmethod
-    def __new__(cls, groups: Sequence[torch.Tensor]) -> Ragged:
-        """Return a tensor without values of its own, which stands for the groups."""
+    def __new__(cls, frames: torch.Tensor, lengths: Sequence[int]) -> Ragged:
+        """Return a tensor without values of its own, which stands for the clips."""
         made: Ragged = torch.Tensor._make_subclass(cls, torch.empty(0, device="meta"))
-        made.groups = tuple(groups)
+        made.frames, made.lengths = frames, tuple(lengths)
         return made
+
+    def __repr__(self) -> str:  # type: ignore[override]
+        return f"Ragged(frames of {self.frames.dtype}, lengths={self.lengths})"
+
+    @classmethod
+    def without_padding(cls, maps: torch.Tensor, lengths: Sequence[int]) -> Ragged:
+        """Return the first frames of each clip [shape=(N, C, T, H, W)], as many as it has."""
+        places = [clip * maps.shape[2] + frame for clip, length in enumerate(lengths) for frame in range(length)]
+        frames = maps.transpose(0, 1).flatten(1, 2)
+        return cls(frames.index_select(1, torch.tensor(places, device=maps.device))[None], lengths)
 
     @classmethod
     def __torch_function__(
         cls, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
-        """Run a function on each group."""
+        """Run a function on all frames, or on some clips after the others."""
         kwargs = kwargs or {}
-        if func is functional.batch_norm:
-            return _batch_norm(*args, **kwargs)
         if func is torch.Tensor.numel:
-            return sum(one.numel() for one in args[0].groups)
-        num_groups = next(len(value.groups) for value in _all_in((args, kwargs)))
-        found = [func(*_of_group(args, place), **_of_group(kwargs, place)) for place in range(num_groups)]
-        if all(isinstance(one, torch.Tensor) for one in found):
-            return cls(found)
-        if any(one != found[0] for one in found):
-            raise TypeError(f"{getattr(func, '__name__', func)}: differs between clips of different lengths: {found}")
-        return found[0]
+            return args[0].frames.numel()
+        if func in _FRAMEWISE or (func is torch.conv3d and _is_without_time(*args[1:], **kwargs)):
+            lengths = max(one.lengths for one in _all_in((args, kwargs)))
+            if all(one.lengths == lengths or max(one.lengths) == 1 for one in _all_in((args, kwargs))):
+                return cls(func(*_mapped(args, _frames_of(lengths)), **_mapped(kwargs, _frames_of(lengths))), lengths)
+        return _run_by_run(func, args, kwargs)
+
+    def clips(self, first: int, num_clips: int) -> torch.Tensor:
+        """Return some neighbouring clips of one length [shape=(num_clips, C, T, H, W)]."""
+        start, length = sum(self.lengths[:first]), self.lengths[first]
+        frames = self.frames[0, :, start : start + num_clips * length]
+        return frames.unflatten(1, (num_clips, length)).transpose(0, 1)  # type: ignore[no-any-return,no-untyped-call]
+
+
+_FRAMEWISE = {
+    functional.batch_norm,
+    functional.dropout,
+    functional.relu,
+    functional.silu,
+    torch.relu,
+    torch.sigmoid,
+    torch.cat,  # of channels; maps of clips are never joined otherwise
+    torch.Tensor.relu,
+    torch.Tensor.sigmoid,
+    torch.Tensor.add,
+    torch.Tensor.mul,
+    torch.Tensor.__add__,
+    torch.Tensor.__iadd__,
+    torch.Tensor.__mul__,
+}
+"""What treats each frame for itself; whatever else does and stands not here is only slower."""
+
+
+def _is_without_time(
+    weight: torch.Tensor,
+    _bias: torch.Tensor | None = None,
+    stride: Sequence[int] = (1,),
+    padding: Sequence[int] | str = (0,),
+    *_others: Any,
+) -> bool:
+    """Whether a convolution treats each frame for itself."""
+    return weight.shape[2] == 1 and stride[0] == 1 and padding[0] == 0
 
 
 def _all_in(value: Any) -> Iterator[Ragged]:
@@ -67,101 +112,44 @@ def _all_in(value: Any) -> Iterator[Ragged]:
             yield from _all_in(one)
 
 
-def _of_group(value: Any, place: int) -> Any:
+def _mapped(value: Any, part: Callable[[Ragged], torch.Tensor]) -> Any:
     if isinstance(value, Ragged):
-        return value.groups[place]
+        return part(value)
     if isinstance(value, dict):
-        return {name: _of_group(one, place) for name, one in value.items()}
+        return {name: _mapped(one, part) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_of_group(one, place) for one in value)
+        return type(value)(_mapped(one, part) for one in value)
     return value
 
 
-def _batch_norm(
-    maps: Ragged,
-    running_mean: torch.Tensor | None,
-    running_var: torch.Tensor | None,
-    weight: torch.Tensor | None = None,
-    bias: torch.Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Ragged:
-    if not training:
-        return Ragged(
-            [functional.batch_norm(one, running_mean, running_var, weight, bias, eps=eps) for one in maps.groups]
-        )
-    *normalised, mean, var = _JointBatchNorm.apply(weight, bias, eps, *maps.groups)
-    if running_mean is not None and running_var is not None:
-        num_values = sum(one.numel() // one.shape[1] for one in maps.groups)
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean.dtype), momentum)
-            running_var.lerp_((var * (num_values / max(num_values - 1, 1))).to(running_var.dtype), momentum)
-    return Ragged(normalised)
+def _frames_of(lengths: Sequence[int]) -> Callable[[Ragged], torch.Tensor]:
+    """Return what gives the frames; one frame a clip stands for all of that clip's."""
+
+    def frames_of(ragged: Ragged) -> torch.Tensor:
+        if ragged.lengths == lengths:
+            return ragged.frames
+        clips = [clip for clip, length in enumerate(lengths) for _ in range(length)]
+        return ragged.frames.index_select(2, torch.tensor(clips, device=ragged.frames.device))
+
+    return frames_of
 
 
-class _JointBatchNorm(torch.autograd.Function):
-    """Batch normalisation of several tensors by their common statistics; nothing is copied together."""
+def _run_by_run(func: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Run a function on each run of neighbouring clips that have one length, in each argument."""
+    alike = zip(*(one.lengths for one in _all_in((args, kwargs))), strict=True)
+    counts = [len(list(run)) for _, run in groupby(alike)]
+    found = []
+    for first, count in zip(accumulate(counts, initial=0), counts, strict=False):
 
-    @staticmethod
-    def forward(
-        ctx: Any, weight: torch.Tensor | None, bias: torch.Tensor | None, eps: float, *groups: torch.Tensor
-    ) -> tuple[torch.Tensor, ...]:
-        mean, var, num_values = _joint_moments(groups)
-        ctx.save_for_backward(weight, bias, mean, var, *groups)
-        ctx.eps, ctx.num_values = eps, num_values
-        normalised = [functional.batch_norm(one, mean, var, weight, bias, eps=eps) for one in groups]
-        ctx.mark_non_differentiable(mean, var)
-        return (*normalised, mean, var)
+        def clips(ragged: Ragged, first: int = first, count: int = count) -> torch.Tensor:
+            return ragged.clips(first, count)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        """Return ``weight / std * (grad - mean(grad) - x' * mean(grad * x'))``, x' the normalised maps."""
-        weight, bias, mean, var, *groups = ctx.saved_tensors
-        of_fixed = [  # the last two gradients are those of the statistics, which have none
-            _fixed_backward(one, grad, mean, var, weight, ctx.eps) for one, grad in zip(groups, grads[:-2], strict=True)
-        ]
-        sum_weight = torch.stack([by_weight for _, by_weight, _ in of_fixed]).sum(0)
-        sum_bias = torch.stack([by_bias for _, _, by_bias in of_fixed]).sum(0)
-        inverse = (var + ctx.eps).rsqrt()
-        scale = inverse if weight is None else inverse * weight
-        slope = -scale * inverse * sum_weight / ctx.num_values
-        offset = -scale * sum_bias / ctx.num_values - slope * mean
-        by_groups = [
-            maps_grad.add_(_per_channel(offset, maps)).addcmul_(maps, _per_channel(slope, maps))
-            for (maps_grad, _, _), maps in zip(of_fixed, groups, strict=True)
-        ]
-        return (None if weight is None else sum_weight, None if bias is None else sum_bias, None, *by_groups)
-
-
-def _joint_moments(groups: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, int]:
-    """Return the mean and variance of each channel over all groups, and of how many values."""
-    dims = (0, *range(2, groups[0].dim()))
-    wide = torch.promote_types(groups[0].dtype, torch.float32)
-    moments = [torch.var_mean(one.to(wide), dims, correction=0) for one in groups]
-    counts = [one.numel() // one.shape[1] for one in groups]
-    shares = torch.tensor(counts, dtype=wide, device=groups[0].device)[:, None] / sum(counts)
-    means = torch.stack([mean for _, mean in moments])
-    mean = (shares * means).sum(0)
-    var = (shares * (torch.stack([var for var, _ in moments]) + (means - mean) ** 2)).sum(0)
-    return mean, var, sum(counts)
-
-
-def _fixed_backward(
-    maps: torch.Tensor,
-    grad: torch.Tensor,
-    mean: torch.Tensor,
-    var: torch.Tensor,
-    weight: torch.Tensor | None,
-    eps: float,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the gradients by maps, weight and bias of one group, as if its statistics were constants."""
-    found: tuple[torch.Tensor, torch.Tensor, torch.Tensor] = torch.ops.aten.native_batch_norm_backward(
-        grad, maps, weight, mean, var, None, None, False, eps, [True, True, True]
-    )
-    return found
-
-
-def _per_channel(values: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    return values.to(maps.dtype).view(-1, *[1] * (maps.dim() - 2))
+        found.append(func(*_mapped(args, clips), **_mapped(kwargs, clips)))
+    if not all(isinstance(one, torch.Tensor) for one in found):
+        if any(one != found[0] for one in found):
+            raise TypeError(f"{getattr(func, '__name__', func)}: differs between clips of different lengths: {found}")
+        return found[0]
+    if found[0].dim() != 5:
+        return torch.cat(found)  # values of clips, not of frames
+    lengths = [one.shape[2] for one in found for _ in range(len(one))]
+    return Ragged(torch.cat([one.transpose(0, 1).flatten(1, 2) for one in found], 1)[None], lengths)

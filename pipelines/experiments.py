@@ -14,6 +14,7 @@ from typing import Any
 from torch import nn
 
 from vidprep.errors import UsageError
+from vidprep.pipelines.demo_clip import DemoSettings
 from vidprep.pipelines.demo_data import make_demo_data
 from vidprep.pipelines.evaluate import Options as EvaluateOptions
 from vidprep.pipelines.evaluate import evaluate
@@ -60,10 +61,9 @@ class Run:
         return "-".join((self.dataset, self.test_split.replace("/", "-"), self.method, str(self.seed)))
 
 
-def demo_shards(folder: Path, options: ExtractOptions) -> Path:
+def demo_shards(folder: Path, options: ExtractOptions, settings: DemoSettings | None = None) -> Path:
     """Make the demo dataset and extract it; what is there already stays."""
-    if not (folder / "demo" / "index.json").exists():
-        make_demo_data(folder / "demo-data")
+    make_demo_data(folder / "demo-data", settings)
     return extract(folder / "demo-data", folder / "demo", options).out
 
 

@@ -21,8 +21,8 @@ from torch import nn
 from vidprep.dataset import CenterCrop, RandomCrop, Resize, Segments, ShardDataset
 from vidprep.models import AdaptiveTemporalResolution
 from vidprep.models.backbones import BACKBONES
+from vidprep.pipelines.demo_clip import DemoSettings
 from vidprep.pipelines.experiments import (
-    NUM_FOLDS,
     Row,
     Run,
     demo_shards,
@@ -36,13 +36,17 @@ from vidprep.pipelines.recipe import Recipe
 
 NUM_FRAMES = 16
 PICTURE, CROP = (48, 36), (40, 32)  # width and height: small, so that two cores do
+DEMO = DemoSettings(clips_per_group=4, size=(160, 120))  # 144 clips are learned by heart: 56 % there, 25 % in the test
 EXTRACTION = ExtractOptions(size="short:96", modalities=("rgb",))
 
 METHODS: Mapping[str, Mapping[str, Any] | None] = {
-    "all frames": None,
-    "SGS": {},
+    "all-frames": None,
+    "sgs-time": {"order": "time", "average": True},
+    "sgs": {},
 }
-"""Options of the sampling; None is the baseline."""
+"""Options of the sampling; None is the baseline. ``sgs`` is the paper's: bins are sums, in the order of similarity."""
+
+FOLDS = (0, 1, 3, 4)  # for one seed after the other; on fold 2 it was seen what learns at all
 
 
 class Differences(nn.Module):
@@ -125,7 +129,7 @@ def runs(shards: Mapping[str, Path], seeds: list[int], epochs: Mapping[str, int]
             test_split=f"{split}/test",
         )
         for seed, dataset, method in product(seeds, shards, METHODS)
-        for split in ("split1" if dataset == "demo" else f"fold{seed % NUM_FOLDS}",)
+        for split in ("split1" if dataset == "demo" else f"fold{FOLDS[seed % len(FOLDS)]}",)
     ]
 
 
@@ -176,13 +180,14 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="folder for shards, checkpoints and results")
     parser.add_argument("--egogestar", type=Path, help="the folder of EgoGestAR; without, the demo dataset alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="give each of two processes some")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(15, 15), help="on the demo dataset and on EgoGestAR")
+    parser.add_argument("--epochs", type=int, nargs=2, default=(5, 15), help="on the demo dataset and on EgoGestAR")
     options = parser.parse_args()
     torch.set_num_threads(1)
     options.results.mkdir(parents=True, exist_ok=True)
-    shards = {"demo": demo_shards(options.results, EXTRACTION)}
+    shards = {}
     if options.egogestar:
         shards["egogestar"] = egogestar_shards(options.egogestar, options.results, EXTRACTION)
+    shards["demo"] = demo_shards(options.results, EXTRACTION, DEMO)
     epochs = dict(zip(("demo", "egogestar"), options.epochs, strict=True))
     rows = []
     for run in runs(shards, options.seeds, epochs):

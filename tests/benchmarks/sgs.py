@@ -19,7 +19,7 @@ from vidprep.models import AdaptiveTemporalResolution
 from vidprep.models.backbones import BACKBONES
 from vidprep.pipelines.flops import count_flops
 
-NUM_RUNS = 5
+NUM_RUNS = 3
 NUM_CLIPS = 8
 INPUTS = {  # network -> frames, pixels of its clips
     "resnet3d_18": (32, 112),

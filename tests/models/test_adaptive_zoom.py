@@ -18,6 +18,7 @@ from vidprep.models import AdaptiveZoom, FixedZoom, LNet, guide_maps
 from vidprep.models.adaptive_zoom import Parameters, _within
 from vidprep.models.backbones import BACKBONES
 from vidprep.models.cropping import Crop
+from vidprep.models.guides import busiest_place
 from vidprep.pipelines.flops import count_flops
 
 NUM_FRAMES = 4
@@ -107,6 +108,17 @@ def test_frames_without_residual_stay_zero_and_have_no_wild_gradient() -> None:
     assert maps[0, :, 0, 0].tolist() == [0, 1, 0]
     maps.sum().backward()
     assert residual.grad is not None and residual.grad.isfinite().all()
+
+
+def test_the_busiest_place_is_the_objects() -> None:
+    """A square of noise on weak noise: its middle, to a pixel of the map; nothing at all: the frame's middle."""
+    maps = torch.rand(3, 4, 32, 43) * 0.1
+    for clip, (x, y) in zip(maps, ((10, 6), (30, 20), (24, 25)), strict=True):
+        clip[:, y : y + 6, x : x + 8] = 0.5 + torch.rand(4, 6, 8) / 2
+    expected = torch.tensor([[14 / 43, 9 / 32], [34 / 43, 23 / 32], [28 / 43, 28 / 32]]) * 2 - 1
+    torch.testing.assert_close(busiest_place(maps, 0.4), expected, rtol=0, atol=2.01 / 32)
+    assert busiest_place(torch.zeros(2, 4, 8, 9), 0.4).tolist() == [[0, 0]] * 2
+    assert busiest_place(torch.rand(1, 4, 5, 5), 0.0).shape == (1, 2)
 
 
 # LNet.
@@ -271,6 +283,22 @@ def test_one_graph_compiles_and_is_exported(part: str, tmp_path: Path) -> None:
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-2)
 
 
+@pytest.mark.parametrize("parameters", KINDS)
+@pytest.mark.parametrize("is_training", [False, True])
+def test_a_crop_around_the_guides_busiest_place(parameters: Parameters, is_training: bool) -> None:
+    """Wherever something happens in frames of any aspect, the crop's middle is there, or the crop is at the edge."""
+    zoom = zoom_of(parameters, centre="guide", start=0.4).train(is_training)
+    zoom.lnet.eval()
+    residual = torch.zeros(3, 1, NUM_FRAMES, 32, 43)
+    for clip, (x, y) in zip(residual, ((20, 15), (2, 15), (38, 28)), strict=True):
+        clip[:, :, y : y + 3, x : x + 3] = 9
+    corners = zoom.crop(torch.empty(3, 3, 1, 96, 129), residual).corners(96, 129)
+    middles = torch.tensor([[64.5, 49.5], [19.2, 49.5], [129 - 19.2, 96 - 19.2]])
+    torch.testing.assert_close(corners.mean(1), middles, rtol=0, atol=1e-3)
+    torch.testing.assert_close(corners[:, 2] - corners[:, 0], torch.full((3, 2), 0.4 * 96))
+    assert not zoom.draw_position
+
+
 # What is drawn in training.
 
 
@@ -346,6 +374,7 @@ def test_it_learns_with_the_network_behind_it() -> None:
     ("make", "told"),
     [
         (lambda: AdaptiveZoom(size=8, parameters="zoom"), "parameters=zoom: must be among scale, "),  # type: ignore[arg-type]
+        (lambda: AdaptiveZoom(size=8, centre="middle"), "centre=middle: must be frame or guide"),  # type: ignore[arg-type]
         (lambda: AdaptiveZoom(size=8, start=1.3), "start=1.3, limits"),
         (lambda: AdaptiveZoom(size=8, limits=(0.0, 1.2)), "limits"),
         (lambda: FixedZoom(size=8, scale=(1.0, 0.8)), "scale="),

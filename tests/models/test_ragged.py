@@ -1,4 +1,4 @@
-"""Groups of clips of different lengths run as one batch: what each function gives, and joint batch normalisation."""
+"""Clips of different lengths run as one batch: functions give what they give each clip alone."""
 
 from collections.abc import Callable
 
@@ -7,21 +7,32 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function
 
 from vidprep.models.ragged import Ragged
 
-LENGTHS = (3, 1, 5)
+LENGTHS = (1, 3, 3, 5)
 
 
-def groups_of(seed: int = 0, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+def clips_of(seed: int = 0, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    """Clips of their own [shape=(1, 4, T, 2, 2)]."""
     draws = torch.Generator().manual_seed(seed)
-    shapes = [(number + 1, 4, length, 2, 2) for number, length in enumerate(LENGTHS)]
-    return [torch.randn(shape, generator=draws, dtype=dtype).requires_grad_() for shape in shapes]
+    return [torch.randn(1, 4, length, 2, 2, generator=draws, dtype=dtype).requires_grad_() for length in LENGTHS]
 
 
-def values_of(groups: list[torch.Tensor]) -> torch.Tensor:
-    """All values of each channel, without any padding [shape=(1, 4, values)]."""
-    return torch.cat([one.transpose(0, 1).flatten(1) for one in groups], 1)[None]
+def ragged_of(clips: list[torch.Tensor]) -> Ragged:
+    return Ragged(torch.cat(clips, 2), [clip.shape[2] for clip in clips])
+
+
+class Squeeze(nn.Module):
+    """Scale channels by their means: X3D's way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Conv3d(4, 4, 1)
+
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        return maps * self.fc(maps.mean((2, 3, 4), keepdim=True)).relu().sigmoid()
 
 
 @pytest.mark.parametrize(
@@ -29,64 +40,91 @@ def values_of(groups: list[torch.Tensor]) -> torch.Tensor:
     [
         lambda maps: maps + maps,
         lambda maps: (2 * maps).relu(),
-        lambda maps: maps.mean((2, 3, 4)),
-        lambda maps: torch.cat([maps, maps], 1),
+        lambda maps: torch.cat([maps, -maps], 1),
         lambda maps: functional.max_pool3d(maps, (3, 1, 1), (2, 1, 1), (1, 0, 0)),
-        nn.Conv3d(4, 2, (3, 1, 1), padding=(1, 0, 0)).double(),
-        nn.BatchNorm3d(4).double().eval(),
+        lambda maps: functional.pad(maps, (0, 0, 0, 0, 1, 2)),
+        lambda maps: functional.conv3d(maps, torch.ones(2, 4, 1, 3, 3, dtype=maps.dtype), padding="same"),
+        nn.Conv3d(4, 2, (1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1)),
+        nn.Conv3d(4, 2, (3, 1, 1), padding=(1, 0, 0)),
+        nn.Conv3d(4, 2, (1, 1, 1), stride=(2, 1, 1)),
+        nn.Conv3d(4, 2, (1, 1, 1), padding=(1, 0, 0)),
+        nn.Conv3d(4, 4, 3, padding=1, groups=4),
+        nn.BatchNorm3d(4).eval(),
+        nn.Dropout(0.5).eval(),
+        nn.SiLU(),
         nn.Sequential(nn.AdaptiveAvgPool3d(1), nn.Sigmoid()),
+        Squeeze(),
     ],
 )
-def test_functions_run_on_each_group(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
-    groups = groups_of()
-    found = function(Ragged(groups))
+def test_functions_give_what_they_give_each_clip(function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    if isinstance(function, nn.Module):
+        function.double()
+    ours, theirs = clips_of(), clips_of()
+    found, expected = function(ragged_of(ours)), [function(clip) for clip in theirs]
     assert isinstance(found, Ragged)
-    for one, group in zip(found.groups, groups, strict=True):
-        torch.testing.assert_close(one, function(group))
+    assert found.lengths == tuple(one.shape[2] for one in expected)
+    torch.testing.assert_close(found.frames, torch.cat(expected, 2))
+    slopes = torch.linspace(-1, 1, found.frames.numel(), dtype=torch.float64).view_as(found.frames)
+    (found.frames * slopes).sum().backward()
+    (torch.cat(expected, 2) * slopes).sum().backward()
+    torch.testing.assert_close([one.grad for one in ours], [one.grad for one in theirs])
 
 
-def test_what_all_groups_agree_on_is_given_and_what_they_differ_in_refused() -> None:
-    ragged = Ragged(groups_of())
+def test_values_of_clips_are_a_plain_tensor_in_their_order() -> None:
+    clips = clips_of()
+    found = ragged_of(clips).mean((2, 3, 4))
+    assert not isinstance(found, Ragged)
+    torch.testing.assert_close(found, torch.cat([clip.mean((2, 3, 4)) for clip in clips]))
+
+
+def test_functions_of_two_lengths_of_the_same_clips() -> None:
+    """As where one pathway gives another its maps: run by run of clips that are alike in both."""
+
+    def longer(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        if has_torch_function((one, other)):
+            return handle_torch_function(longer, (one, other), one, other)
+        return torch.cat([one, other], 2)
+
+    clips, others = clips_of(), [clip[:, :, :2] for clip in clips_of(1)]
+    found = longer(ragged_of(clips), ragged_of(others))
+    assert found.lengths == (2, 5, 5, 7)
+    expected = [torch.cat(pair, 2) for pair in zip(clips, others, strict=True)]
+    torch.testing.assert_close(found.frames, torch.cat(expected, 2))
+
+
+def test_padding_is_left_out() -> None:
+    padded = torch.arange(2 * 3 * 4.0).view(2, 1, 4, 3, 1).transpose(2, 3).reshape(2, 1, 3, 4, 1)
+    found = Ragged.without_padding(padded, [1, 3])
+    assert found.lengths == (1, 3)
+    torch.testing.assert_close(found.frames, torch.cat([padded[:1, :, :1], padded[1:]], 2))
+    torch.testing.assert_close(found.clips(1, 1), padded[1:])
+
+
+def test_what_all_clips_agree_on_is_given_and_what_they_differ_in_refused() -> None:
+    ragged = ragged_of(clips_of())
     assert ragged.dim() == 5
-    assert ragged.numel() == sum(one.numel() for one in ragged.groups)
     assert ragged.dtype == torch.float64
+    assert repr(ragged) == "Ragged(frames of torch.float64, lengths=(1, 3, 3, 5))"
+    assert ragged.numel() == sum(LENGTHS) * 4 * 2 * 2
     with pytest.raises(TypeError, match="differs between clips of different lengths"):
         _ = ragged.shape
 
 
 @pytest.mark.parametrize("options", [{}, {"affine": False}, {"track_running_stats": False}, {"momentum": None}])
-def test_batch_norm_is_that_of_all_values_together(options: dict[str, bool]) -> None:
+def test_batch_norm_counts_all_frames_and_nothing_else(options: dict[str, bool]) -> None:
     joint, plain = nn.BatchNorm3d(4, **options).double(), nn.BatchNorm1d(4, **options).double()  # type: ignore[arg-type]
-    for norm in (joint, plain):
-        for number, parameter in enumerate(norm.parameters()):
-            nn.init.constant_(parameter, number + 0.5)
-    ours, theirs = groups_of(), groups_of()
+    ours, theirs = clips_of(), clips_of()
     for _ in range(2):
-        found, expected = joint(Ragged(ours)), plain(values_of(theirs))
-    torch.testing.assert_close(values_of(list(found.groups)), expected)
-    slopes = torch.linspace(-1, 1, expected.numel(), dtype=torch.float64).view_as(expected)
-    (values_of(list(found.groups)) * slopes).sum().backward()
-    (expected * slopes).sum().backward()
-    torch.testing.assert_close([one.grad for one in ours], [one.grad for one in theirs])
-    torch.testing.assert_close([p.grad for p in joint.parameters()], [p.grad for p in plain.parameters()])
+        found, expected = joint(ragged_of(ours)), plain(torch.cat([clip.flatten(2) for clip in theirs], 2))
+    torch.testing.assert_close(found.frames.flatten(2), expected)
     for name, value in plain.named_buffers():
         torch.testing.assert_close(joint.get_buffer(name), value)
-
-
-def test_an_activation_in_place_and_autograd_agree() -> None:
-    norm, ours, theirs = nn.BatchNorm3d(4).double(), groups_of(), groups_of()
-    found = nn.ReLU(inplace=True)(norm(Ragged(ours)))
-    sum(one.square().sum() for one in found.groups).backward()  # type: ignore[union-attr]
-    functional.batch_norm(values_of(theirs), None, None, training=True).relu().square().sum().backward()
+    found.frames.square().sum().backward()
+    expected.square().sum().backward()
     torch.testing.assert_close([one.grad for one in ours], [one.grad for one in theirs])
 
 
-def test_batch_norm_takes_shorter_types() -> None:
-    norm, groups = nn.BatchNorm3d(4), groups_of(dtype=torch.float32)
-    short = norm(Ragged([one.bfloat16() for one in groups]))
-    assert {one.dtype for one in short.groups} == {torch.bfloat16}
-    torch.testing.assert_close(
-        [one.float() for one in short.groups], list(nn.BatchNorm3d(4)(Ragged(groups)).groups), atol=0.05, rtol=0.05
-    )
-    sum(one.float().square().sum() for one in short.groups).backward()  # type: ignore[union-attr]
-    assert all(one.grad is not None and one.grad.isfinite().all() for one in groups)
+def test_an_activation_in_place() -> None:
+    maps = ragged_of(clips_of())
+    expected = maps.frames.detach().relu()
+    torch.testing.assert_close(nn.ReLU(inplace=True)(maps + 0.0 * maps).frames, expected)

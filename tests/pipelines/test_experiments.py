@@ -86,11 +86,13 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
 
 def test_runs_are_alike_but_for_the_sampling() -> None:
     runs = experiments_sgs.runs({"demo": Path("a"), "egogestar": Path("b")}, [0, 6], {"demo": 1, "egogestar": 2})
-    assert len({run.name for run in runs}) == len(runs) == 8
-    for plain, sampled in zip(runs[::2], runs[1::2], strict=True):
+    num_methods = len(experiments_sgs.METHODS)
+    assert len({run.name for run in runs}) == len(runs) == 4 * num_methods
+    for number, sampled in enumerate(runs):
+        plain = runs[number - number % num_methods]
         assert plain.recipe.facts == sampled.recipe.facts
         assert (plain.seed, plain.shards, plain.train_split) == (sampled.seed, sampled.shards, sampled.train_split)
-    assert [run.test_split for run in runs[2::4]] == ["fold0/test", "fold1/test"]
+    assert [run.test_split for run in runs[num_methods :: 2 * num_methods]] == ["fold0/test", "fold3/test"]
     torch.manual_seed(0)
     plain, sampled = (run.recipe.build(3) for run in runs[:2])
     assert not isinstance(plain.network, AdaptiveTemporalResolution)
@@ -98,8 +100,8 @@ def test_runs_are_alike_but_for_the_sampling() -> None:
 
 
 def test_a_run_says_what_it_gave(rows: list[dict[str, Any]]) -> None:
-    plain, sampled = rows
-    assert (plain["method"], sampled["method"]) == tuple(experiments_sgs.METHODS)
+    plain, sampled, other = rows
+    assert (plain["method"], sampled["method"], other["method"]) == tuple(experiments_sgs.METHODS)
     assert sampled["gmacs"] < plain["gmacs"]
     assert 0 <= sampled["top1"] <= 1
     assert len(sampled["bins"]) == len(sampled["still_bins"]) == len(sampled["motion"]) == 4
@@ -109,7 +111,7 @@ def test_a_run_says_what_it_gave(rows: list[dict[str, Any]]) -> None:
 
 def test_the_table(rows: list[dict[str, Any]]) -> None:
     lines = experiments_sgs.table(rows).splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 2 + len(rows)
     assert [line.split(" | ")[1] for line in lines[2:]] == list(experiments_sgs.METHODS)
     many = [{**rows[1], "bins": [1, 2, 3, 4], "motion": [4.0, 3.0, 2.0, 1.0], "still_bins": [1, 1, 1, 2]}] * 2
     cells = experiments_sgs.table(many).splitlines()[2].strip("| ").split(" | ")

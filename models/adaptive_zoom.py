@@ -32,7 +32,7 @@ _FREE: dict[str, tuple[int, ...]] = {  # which of scale, x, y, and the two shear
 }
 _NUM_PARAMETERS = 5
 _DEFAULT_START = 0.875  # 112 of 128 rows: the crop that the paper's networks are trained and tested with
-_DEFAULT_SHEAR = 0.1
+DEFAULT_SHEAR = 0.1
 _MAX_SHEAR = 0.5
 
 
@@ -55,10 +55,10 @@ def guide_maps(values: torch.Tensor, size: tuple[int, int] | None = (64, 86)) ->
     values = values.movedim(1, -1).contiguous()  # much the faster; batches of a ShardDataset have it so
     norms = torch.linalg.vector_norm(values if values.dtype == torch.float64 else values.float(), dim=-1)
     largest = norms.amax((2, 3), keepdim=True)
-    maps = norms / torch.where(largest > 0, largest, 1)
-    if size is None or size == tuple(maps.shape[2:]):
-        return maps
-    return functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    maps: torch.Tensor = norms / torch.where(largest > 0, largest, 1)
+    if size is not None and size != tuple(maps.shape[2:]):
+        maps = functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    return maps
 
 
 class LNet(nn.Module):
@@ -206,7 +206,7 @@ class AdaptiveZoom(Zoom):
             size,
             limits[1],
             draw_position=augment and not set(_POSITION) <= set(free),
-            draw_shear=_DEFAULT_SHEAR if augment and not set(_SHEAR) <= set(free) else 0.0,
+            draw_shear=DEFAULT_SHEAR if augment and not set(_SHEAR) <= set(free) else 0.0,
             antialias=antialias,
         )
         self.num_frames = num_frames
@@ -214,6 +214,8 @@ class AdaptiveZoom(Zoom):
         self.free = list(free)
         self.lnet = LNet(num_frames, len(free))
         ends = (start - limits[0], limits[1] - start), (1, 1), (1, 1), (_MAX_SHEAR,) * 2, (_MAX_SHEAR,) * 2
+        self.start: torch.Tensor
+        self.room: torch.Tensor
         self.register_buffer("start", torch.tensor([start, 0, 0, 0, 0]), persistent=False)
         self.register_buffer("room", torch.tensor(ends), persistent=False)  # below and above the start
 
@@ -224,7 +226,7 @@ class AdaptiveZoom(Zoom):
                 f"guide={None if guide is None else tuple(guide.shape)}: must be of num_frames={self.num_frames} frames"
                 " [shape=(N, c, num_frames, h, w)]; give AdaptiveZoom the number of frames that the guide has"
             )
-        predicted = self.lnet(guide_maps(guide, self.guide_size))
+        predicted = self.lnet(guide_maps(guide, self.guide_size)).to(self.start.dtype)  # in autocast it is shorter
         raw = predicted.new_zeros(len(predicted), _NUM_PARAMETERS)
         # Else a step of training would move theta as far as all weights of the head together, which is into its limits.
         raw[:, self.free] = predicted / math.sqrt(self.lnet.classifier[1].in_features)

@@ -36,7 +36,7 @@ class Crop(NamedTuple):
         half = torch.stack((side / width, side / height), 1)
         room = (1 - half * (1 + self.shear.abs())).clamp(min=0)
         one = torch.ones_like(self.scale)
-        square = torch.stack((one, self.shear[:, 0], self.shear[:, 1], one), 1).unflatten(1, (2, 2))
+        square = torch.stack((one, self.shear[:, 0], self.shear[:, 1], one), 1).reshape(-1, 2, 2)
         return torch.cat((half[:, :, None] * square, (self.position * room)[:, :, None]), 2)
 
     def corners(self, height: int, width: int) -> torch.Tensor:
@@ -45,8 +45,8 @@ class Crop(NamedTuple):
         The frame's own corners are (0, 0) and (width, height).
         """
         theta = self.theta(height, width)
-        ends = theta.new_tensor([(-1, -1, 1), (1, -1, 1), (1, 1, 1), (-1, 1, 1)])
-        return (ends @ theta.transpose(1, 2) + 1) / 2 * theta.new_tensor([width, height])
+        ends = theta.new_tensor([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+        return (_moved(theta, ends) + 1) / 2 * theta.new_tensor([width, height])
 
 
 def sample(frames: torch.Tensor, theta: torch.Tensor, size: int, *, max_shrink: float = 1.0) -> torch.Tensor:
@@ -73,9 +73,11 @@ def sample(frames: torch.Tensor, theta: torch.Tensor, size: int, *, max_shrink: 
     torch.Tensor
         Crops [shape=(N, C, T, size, size)], of theta's type.
     """
-    num_clips, num_channels, num_frames, height, width = frames.shape
+    num_channels, num_frames, height, width = frames.shape[1:]
     maps = frames.to(theta.dtype, memory_format=torch.contiguous_format).flatten(1, 2)
-    grid = functional.affine_grid(theta, [num_clips, 1, size, size], align_corners=False)
+    steps = (torch.arange(size, dtype=theta.dtype, device=theta.device) * 2 + 1) / size - 1
+    grid = _moved(theta, torch.stack(torch.meshgrid(steps, steps, indexing="xy"), 2).flatten(0, 1))
+    grid = grid.reshape(-1, size, size, 2)
     num_halvings = max(math.ceil(math.log2(max_shrink)), 0)
     crops = _bilinear(maps, grid)
     if num_halvings:
@@ -84,16 +86,28 @@ def sample(frames: torch.Tensor, theta: torch.Tensor, size: int, *, max_shrink: 
         for number in range(1, num_halvings + 1):
             maps = _halved(maps)
             crops = crops + _bilinear(maps, grid) * _share(level, number)
-    return crops.unflatten(1, (num_channels, num_frames))
+    return crops.reshape(-1, num_channels, num_frames, size, size)
+
+
+def _moved(theta: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+    """Map points of the crop [shape=(P, 2)] to the frames [shape=(N, P, 2)].
+
+    ``affine_grid`` and matrix products do so too, but in autocast they round to half a pixel.
+    """
+    across, down, shift = (theta[:, None, :, column] for column in range(3))
+    return points[:, :1] * across + points[:, 1:] * down + shift
 
 
 def _bilinear(maps: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
-    return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    sampled: torch.Tensor = functional.grid_sample(
+        maps, grid, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return sampled
 
 
 def _shrink(theta: torch.Tensor, height: int, width: int, size: int) -> torch.Tensor:
     """Return pixels of the crops' sides (of squares as large) over those of the result [shape=(N,)]."""
-    area = torch.linalg.det(theta[:, :, :2]).abs() * height * width
+    area = (theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]).abs() * height * width
     return area.clamp(min=1e-6).sqrt() / size
 
 
@@ -103,4 +117,5 @@ def _share(level: torch.Tensor, number: int) -> torch.Tensor:
 
 def _halved(maps: torch.Tensor) -> torch.Tensor:
     size = [-(-side // 2) for side in maps.shape[2:]]
-    return functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    halved: torch.Tensor = functional.interpolate(maps, size, mode="bilinear", antialias=True, align_corners=False)
+    return halved

@@ -16,7 +16,7 @@ from torch import nn
 from vidprep.dataset import ShardDataset
 from vidprep.errors import ShardError, TrainError, UsageError
 from vidprep.pipelines.evaluate_report import check_to, write_report
-from vidprep.pipelines.evaluate_speed import Speed, measure_speed
+from vidprep.pipelines.evaluate_speed import Speed, Timed, measure_speed
 from vidprep.pipelines.evaluate_views import VideoScores, with_views
 from vidprep.pipelines.flops import Cost, FlopCount
 from vidprep.pipelines.recipes import Recipe
@@ -193,7 +193,7 @@ def evaluate(
     loader = dataset.loader(size, options.num_workers)
     videos = VideoScores(dataset.num_samples, len(dataset.classes), dataset.num_views, recipe.video_score)
     model = model.to(options.device).eval()
-    first: dict[str, Any] = {}
+    timed = Timed(dataset.num_items, size)
 
     def run(batch: dict[str, Any]) -> Any:
         with (
@@ -207,9 +207,9 @@ def evaluate(
             for number, batch in enumerate(loader, 1):
                 moved = to_device(batch, options.device)
                 videos.add(batch, run(moved))
-                first = first or moved
+                timed.see(moved)
                 on_progress(number, len(loader))
-        speed = measure_speed(run, first, options.device)
+        speed = measure_speed(run, timed.views, options.device)
     except torch.OutOfMemoryError as error:
         raise TrainError(
             f"batch_size={size}: the memory of the GPU is too small; take a smaller --batch-size"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from typing import Any
 
+import numpy as np
 import torch
 
 NUM_WARMUP, NUM_SINGLES, NUM_BATCHES = 2, 10, 3
@@ -33,21 +34,45 @@ class Speed:
     batch_size: int
 
 
-def measure_speed(run: Callable[[dict[str, Any]], object], batch: Mapping[str, Any], device: str) -> Speed:
-    """Time what a model does with a batch, and with each of its views alone.
+class Timed:
+    """Views to time: as many as a batch has, spread evenly over all that pass by.
+
+    Where the data decide what a network does, its first views would say nothing about the others.
+
+    Parameters
+    ----------
+    num_items, batch_size : int
+        Views that will pass by, and how many of them to keep.
+    """
+
+    def __init__(self, num_items: int, batch_size: int) -> None:
+        self._chosen = set(np.linspace(0, num_items - 1, min(batch_size, num_items)).astype(int).tolist())
+        self._num_seen = 0
+        self.views: list[dict[str, Any]] = []
+
+    def see(self, batch: Mapping[str, Any]) -> None:
+        """Keep what is chosen of a batch."""
+        for place in range(len(batch["key"])):
+            if self._num_seen + place in self._chosen:
+                self.views.append({name: value[place : place + 1] for name, value in batch.items()})
+        self._num_seen += len(batch["key"])
+
+
+def measure_speed(run: Callable[[dict[str, Any]], object], singles: Sequence[dict[str, Any]], device: str) -> Speed:
+    """Time what a model does with single views, and with the batch of them all.
 
     Parameters
     ----------
     run : callable
         What is timed.
-    batch : mapping
-        On the device.
+    singles : sequence of mapping
+        Batches of one view each, on the device.
     device : {"cpu", "cuda"}
     """
-    size = len(batch["key"])
-    singles = [_view(batch, place) for place in range(size)]
+    size = len(singles)
+    batch = {name: _joined([single[name] for single in singles]) for name in singles[0]}
     latency = _median_seconds(run, islice(cycle(singles), NUM_WARMUP + NUM_SINGLES), device)
-    whole = _median_seconds(run, [dict(batch)] * (NUM_WARMUP + NUM_BATCHES), device)
+    whole = _median_seconds(run, [batch] * (NUM_WARMUP + NUM_BATCHES), device)
     return Speed(latency_seconds=latency, views_per_second=size / whole, batch_size=size)
 
 
@@ -58,8 +83,8 @@ def device_name(device: str) -> str:
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
 
 
-def _view(batch: Mapping[str, Any], place: int) -> dict[str, Any]:
-    return {name: value[place : place + 1] for name, value in batch.items()}
+def _joined(values: Sequence[Any]) -> Any:
+    return torch.cat(list(values)) if isinstance(values[0], torch.Tensor) else list(chain.from_iterable(values))
 
 
 def _median_seconds(run: Callable[[dict[str, Any]], object], batches: Iterable[dict[str, Any]], device: str) -> float:

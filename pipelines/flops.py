@@ -200,7 +200,7 @@ def backbone_flops(
     except (RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise UsageError(
-            f"frames={num_frames}, size={size}: {name} takes no such clip ({reason}); enlarge it"
+            f"frames={num_frames}, size={size}: {name} takes no such clip ({reason}); give others"
         ) from error
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
@@ -99,6 +101,13 @@ class Recipe:
     def build(self, num_classes: int) -> nn.Module:
         """Return the model with random weights."""
         return self.model(num_classes)
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Its name, and of a Python file the digest: what else it says of the model, nothing here could tell."""
+        if not self.name.endswith(".py"):
+            return {"recipe": self.name}
+        return {"recipe": self.name, "recipe_sha256": hashlib.sha256(Path(self.name).read_bytes()).hexdigest()}
 
     @property
     def facts(self) -> dict[str, str]:

@@ -76,14 +76,14 @@ def fine_tuned(backbone: Backbone) -> Recipe:
 
 def from_scratch(backbone: Backbone) -> Recipe:
     """Return how networks begin at random on Kinetics (SlowFast's recipe, which SGS shares)."""
-    clip = backbone.num_frames
+    clip, side = backbone.num_frames, backbone.short_side
     return Recipe(
         model=partial(_rgb_model, backbone),
         layouts=backbone.layouts,
         train_clips=RandomClip(clip, backbone.frame_stride),
-        train_transform=(ShortSide((256, 320)), RandomCrop(backbone.input_size), Flip()),
+        train_transform=(ShortSide((side, side * 5 // 4)), RandomCrop(backbone.input_size), Flip()),  # 256 to 320
         test_clips=UniformClips(10, clip, backbone.frame_stride),
-        test_transform=(ShortSide(256), ThreeCrops(256)),  # larger than in training: 30 views
+        test_transform=(ShortSide(side), ThreeCrops(side)),  # larger than in training: 30 views
         batch_size=8,  # of the paper's 64, one of 8 GPUs' share
         learning_rate=0.1 / 8,  # 0.1 for 64, in proportion to the batch (Goyal et al., 2017)
         momentum=0.9,
@@ -131,8 +131,8 @@ def _of(train_as: Callable[[Backbone], Recipe], *names: str) -> dict[str, Callab
 
 NETWORK_RECIPES: dict[str, Callable[[], Recipe]] = {
     **_of(fine_tuned, "r3d_18", "r2plus1d_18", "hara_resnet18", "hara_resnet18_a"),
-    **_of(fine_tuned, "x3d_xs", "x3d_s", "x3d_m", "x3d_l", "x3d_xl"),
-    **_of(fine_tuned, "x3d_xs_pytorchvideo", "x3d_s_pytorchvideo", "x3d_m_pytorchvideo", "x3d_l_pytorchvideo"),
+    **_of(from_scratch, "x3d_xs", "x3d_s", "x3d_m", "x3d_l", "x3d_xl"),
+    **_of(from_scratch, "x3d_xs_pytorchvideo", "x3d_s_pytorchvideo", "x3d_m_pytorchvideo", "x3d_l_pytorchvideo"),
     **_of(from_scratch, "resnet3d_18", "resnet3d_50", "slowfast_r18_8x8", "slowfast_r50_8x8", "slowfast_r50_4x16"),
     **_of(from_scratch, "i3d_resnet50"),
     **_of(windowed, "i3d_resnet50_windows"),

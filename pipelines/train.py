@@ -223,7 +223,7 @@ class _Training:
         names = ("amp", "device", "validate", "validate_every", "sync_batchnorm", "has_new_head")
         own: dict[str, Any] = {name: getattr(self.options, name) for name in names}
         own["weights"] = None if self.options.weights is None else str(self.options.weights.resolve())
-        return {"recipe": self.recipe.name, **self.recipe.facts, **own, **self.dataset.identity}
+        return {**self.recipe.identity, **self.recipe.facts, **own, **self.dataset.identity}
 
     def save(self, name: str) -> None:
         """Write a checkpoint; all ranks call this."""

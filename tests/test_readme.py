@@ -6,15 +6,20 @@ from typing import Any
 
 import click
 import pytest
+import torch
 from runs import extract_here
 
 from vidprep.cli import main
+from vidprep.dataset import RandomClip
+from vidprep.models.backbones import BACKBONES
 from vidprep.pipelines.demo_clip import DemoSettings
 from vidprep.pipelines.demo_data import write_demo_data
 from vidprep.pipelines.extract import Options
+from vidprep.pipelines.recipes import find_recipe
 from vidprep.shards.reader import read_samples
 
 README = Path(__file__).resolve().parents[1] / "README.md"
+NOT_OURS = {"--help", "--nproc_per_node"}  # every command's, and torchrun's
 
 
 def options(command: click.Command) -> set[str]:
@@ -24,7 +29,7 @@ def options(command: click.Command) -> set[str]:
 
 
 def test_every_option_in_the_readme_is_one_of_the_command() -> None:
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README.read_text(encoding="utf-8")))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z_-]+", README.read_text(encoding="utf-8"))) - NOT_OURS
     assert len(named) > 10
     assert named <= options(main)
 
@@ -58,6 +63,37 @@ def test_the_snippets_that_train_run_as_they_stand(tmp_path: Path, monkeypatch: 
         assert str(value.dtype) == f"torch.{dtype}", name
     exec(second, found)
     assert tuple(found["again"]["rgb"].shape) == (3, 16, 112, 112)
+
+
+def snippets(section: str) -> list[str]:
+    text = README.read_text(encoding="utf-8").partition(f"### {section}")[2].partition("\n### ")[0]
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_snippet_of_modules_gives_what_it_says() -> None:
+    torch.set_num_threads(1)
+    (snippet,) = snippets("Use the modules in your own training code")
+    found: dict[str, Any] = {}
+    exec(snippet, found)
+    assert (found["clips"].shape, found["clips"].dtype) == ((2, 3, 16, 112, 112), torch.float32)
+    assert found["clips"].requires_grad
+    assert found["logits"].shape == (2, 101)
+    assert found["maps"].shape == (2, 24, int(found["num_bins"].max()), 14, 14)
+
+
+def test_the_snippet_of_a_recipe_is_a_recipe(tmp_path: Path) -> None:
+    """As the file that it is meant to be."""
+    (snippet,) = snippets("Train a network, or a method")
+    (tmp_path / "small.py").write_text(snippet)
+    recipe = find_recipe(str(tmp_path / "small.py"))
+    assert (recipe.epochs, recipe.optimiser, recipe.train_clips) == (4, "adamw", RandomClip(8, 4))
+
+
+def test_the_files_of_backbones_are_named_for_all_of_them() -> None:
+    table = README.read_text(encoding="utf-8").partition("| backbone | official files")[2].partition("\n\n")[0]
+    named = set(re.findall(r"`(\w+)`", table.replace("`x3d_xs_pytorchvideo` to `x3d_l_pytorchvideo`", "")))
+    wanted = {name for name in BACKBONES if not name.endswith("_pytorchvideo")}
+    assert wanted <= named
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,12 @@
 """Adaptive zoom: the coding of guides, LNet against torchvision's network and the published cost, and the crops."""
 
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import torchvision
@@ -237,6 +240,35 @@ def test_frames_of_bytes_and_floats_of_any_layout_are_cropped_alike() -> None:
     assert torch.equal(zoom(frames.float(), residual), expected)
     assert torch.equal(zoom(frames.contiguous(memory_format=torch.channels_last_3d), residual), expected)
     assert zoom(frames[:, :, :2], residual).shape == (3, 3, 2, 8, 8)  # as many frames as there are
+
+
+def test_autocast_rounds_no_more_than_what_is_predicted() -> None:
+    zoom = with_opinions(zoom_of("all"))
+    nn.init.zeros_(zoom.lnet.classifier[1].weight)
+    frames, residual = clips()
+    expected = zoom(frames, residual)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = zoom(frames, residual)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=0, atol=2.0)  # of 255: a hundredth of a pixel
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["lnet", "zoom"])
+def test_one_graph_compiles_and_is_exported(part: str, tmp_path: Path) -> None:
+    zoom = with_opinions(zoom_of("all"))
+    frames, residual = clips(2, 32, 43)
+    network, inputs = {"lnet": (zoom.lnet, (guide_maps(residual, (32, 43)),)), "zoom": (zoom, (frames, residual))}[part]
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the compiler's and the exporter's own
+        expected = network(*inputs)
+        compiled = torch.compile(network, fullgraph=True, backend="aot_eager")
+        torch.testing.assert_close(compiled(*inputs), expected, rtol=1e-4, atol=1e-2)  # of 0 to 255
+        torch.onnx.export(network, inputs, tmp_path / "a.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    (found,) = session.run(None, dict(zip(names, (value.numpy() for value in inputs), strict=True)))
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-2)
 
 
 # What is drawn in training.

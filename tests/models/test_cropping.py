@@ -179,3 +179,10 @@ def test_fine_texture_that_is_shrunk_becomes_grey_and_no_false_pattern() -> None
     smooth, plain = (sample(checker, theta, 32, max_shrink=shrink) for shrink in (3.0, 1.0))
     assert plain.std() > 0.15
     assert smooth.std() < 0.01 and abs(float(smooth.mean()) - 0.5) < 0.01
+
+
+def test_autocast_does_not_move_a_crop() -> None:
+    frames, theta = torch.rand(1, 3, 2, 128, 171), crop(0.61, 0.31, 0.2, (0.03, 0.04)).theta(128, 171)
+    expected = sample(frames, theta, 64, max_shrink=2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(sample(frames, theta, 64, max_shrink=2), expected)

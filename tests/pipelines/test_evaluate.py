@@ -149,18 +149,23 @@ class TestCosts:
         assert found.cost.operations == pytest.approx(one.operations * 19 / 30)
 
     def test_speed_is_measured_on_single_views_and_on_batches(self, shards: Path, model: nn.Module) -> None:
-        sizes = []
+        """The views that are timed are spread over all that there are."""
+        sizes, samples = [], []
 
         class Noting(nn.Module):
             def forward(self, batch: Mapping[str, Any]) -> torch.Tensor:
                 assert len(batch["key"]) == len(batch["sample"]) == len(batch["rgb"])
                 sizes.append(len(batch["key"]))
+                samples.append(batch["sample"].tolist())
                 return torch.zeros(len(batch["rgb"]), 2)
 
         speed = evaluate(Noting(), RECIPE, shards, Options(batch_size=8)).speed
         num_singles = evaluate_speed.NUM_WARMUP + evaluate_speed.NUM_SINGLES
         num_batches = evaluate_speed.NUM_WARMUP + evaluate_speed.NUM_BATCHES
         assert sizes == [8, 8, 8, 6] + num_singles * [1] + num_batches * [8]
+        every = [sample for batch in samples[:4] for sample in batch]
+        assert samples[-1] == [every[place] for place in (0, 4, 8, 12, 16, 20, 24, 29)]
+        assert samples[4:12] == [[sample] for sample in samples[-1]]
         assert speed.batch_size == 8
         assert speed.latency_seconds > 0 and speed.views_per_second > 0
 
@@ -173,7 +178,7 @@ class TestCosts:
             now[0] += next(wholes if len(batch["key"]) == 6 else singles)
 
         monkeypatch.setattr("time.perf_counter", lambda: now[0])
-        found = evaluate_speed.measure_speed(run, {"key": list("abcdef"), "rgb": torch.zeros(6, 1)}, "cpu")
+        found = evaluate_speed.measure_speed(run, [{"key": [key], "rgb": torch.zeros(1)} for key in "abcdef"], "cpu")
         assert (found.latency_seconds, found.views_per_second) == (1, 3)
 
 

@@ -219,6 +219,7 @@ class TestFlops:
         [
             (("r3d_180",), "network=r3d_180: must be one of mobilenet_v2, "),
             (("r3d_18", "--size", "0"), "0 is not in the range"),
+            (("r3d_18", "--classes", "1000000000000000000"), "is not in the range"),
             (
                 ("i3d_resnet50_windows", "--frames", "2", "--size", "32"),
                 "frames=2, size=32: i3d_resnet50_windows takes",

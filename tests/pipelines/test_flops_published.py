@@ -7,11 +7,8 @@ import re
 from functools import cache
 
 import pytest
-import torch
-import torchvision
-from torch import nn
 
-from vidprep.pipelines.flops import Cost, backbone_flops, count_flops
+from vidprep.pipelines.flops import Cost, backbone_flops
 
 C1, C2 = "macs", "operations"
 
@@ -25,8 +22,8 @@ PUBLISHED = [
         224,
         400,
         C2,
-        4.968,
-        "adaptive zoom's X3D, published as 4.97; ours squeezes by a mean, which is free",
+        4.968 - 0.015,
+        "adaptive zoom's X3D, published as 4.97; squeezing by a mean, as ours does, is free",
     ),
     ("x3d_m_pytorchvideo", 16, 224, 400, C2, 4.953, "the same without the poolings of squeeze and excitation"),
     ("r2plus1d_18", 16, 112, 400, C2, 40.707, "adaptive zoom's R(2+1)D, published as 40.71"),
@@ -47,9 +44,6 @@ PARAMETERS = [
     ("efficientnet_b0", 1, 224, 1000, 5.289),
 ]
 
-# LNet: published as 0.006, which is its cost on maps a quarter as large as those that the paper states (64x86).
-LNET = [((64, 86), C2, 0.0533), ((64, 86), C1, 0.0515), ((32, 43), C2, 0.0152), ((16, 22), C2, 0.0060)]
-
 
 @cache
 def cost_of(name: str, num_frames: int, size: int, num_classes: int) -> Cost:
@@ -61,28 +55,13 @@ def test_cost(
     name: str, num_frames: int, size: int, num_classes: int, convention: str, billions: float, remark: str
 ) -> None:
     cost = cost_of(name, num_frames, size, num_classes)
-    assert getattr(cost, convention) / 1e9 == pytest.approx(billions, rel=0.01), remark
+    assert getattr(cost, convention) / 1e9 == pytest.approx(billions, rel=1e-3), remark
 
 
 @pytest.mark.parametrize(("name", "num_frames", "size", "num_classes", "millions"), PARAMETERS)
 def test_parameters(name: str, num_frames: int, size: int, num_classes: int, millions: float) -> None:
     found = cost_of(name, num_frames, size, num_classes).num_parameters
     assert found / 1e6 == pytest.approx(millions, abs=5e-4)
-
-
-@pytest.fixture(scope="module")
-def lnet() -> nn.Module:
-    """EfficientNet-B0 on 16 maps, with one output: the scale."""
-    with torch.device("meta"):
-        network = torchvision.models.efficientnet_b0(num_classes=1)
-        network.features[0][0] = nn.Conv2d(16, 32, 3, 2, 1, bias=False)
-    return network.eval()
-
-
-@pytest.mark.parametrize(("size", "convention", "billions"), LNET)
-def test_cost_of_the_zooms_locator(lnet: nn.Module, size: tuple[int, int], convention: str, billions: float) -> None:
-    cost: Cost = count_flops(lnet, torch.empty(1, 16, *size, device="meta"))[""]
-    assert getattr(cost, convention) / 1e9 == pytest.approx(billions, rel=0.01)
 
 
 @pytest.mark.parametrize("name", ["r3d_18", "slowfast_r18_8x8"])

@@ -48,7 +48,6 @@ class TestTable:
         assert recipe.learning_rate / recipe.batch_size == pytest.approx(0.01 / 256)
         assert (recipe.schedule, recipe.factor) == ("plateau", 0.1)
         assert recipe.train_transform == (Resize(171, 128), RandomCrop(112), Flip())
-        assert find_recipe("x3d-m").test_transform == (Resize(342, 256), CenterCrop(224))
 
     def test_from_scratch(self) -> None:
         """The paper of SGS: 0.1 for a batch of 64, Nesterov, 34 of 196 epochs of warm-up, 30 views of 256."""

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from vidprep.dataset import CenterCrop, Flip, Resize, Segments, UniformClips
+from vidprep.dataset import Flip, RandomCrop, Resize, Segments, ShortSide, ThreeCrops, UniformClips
 from vidprep.errors import UsageError
-from vidprep.models import AdaptiveTemporalResolution, AdaptiveZoom
+from vidprep.models import AdaptiveTemporalResolution, AdaptiveZoom, FixedZoom
 from vidprep.models.backbones import BACKBONES, coviar
 from vidprep.pipelines.recipes import find_recipe
 from vidprep.pipelines.recipes_methods import METHOD_RECIPES, Coded, Zoomed
@@ -51,18 +51,24 @@ def test_a_sampled_network_runs_on_what_its_recipe_reads() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in METHOD_RECIPES if name.startswith("adaptive")])
-def test_a_zoom_takes_the_place_of_the_baselines_crops(name: str) -> None:
-    recipe, baseline = find_recipe(name), find_recipe(name.removeprefix("adaptive-zoom-"))
-    frames, crop = baseline.test_transform
-    assert isinstance(crop, CenterCrop)
-    assert recipe.train_transform == (frames, Flip())
-    assert recipe.test_transform == (frames,)
-    model = recipe.build(2)
-    assert isinstance(model, Zoomed) and isinstance(model.zoom, AdaptiveZoom)
-    assert model.zoom.size == crop.size
-    assert model.zoom.num_frames == BACKBONES[name.removeprefix("adaptive-zoom-").replace("-", "_")].num_frames
-    shared = ("epochs", "batch_size", "learning_rate", "momentum", "schedule", "train_clips", "test_clips")
-    assert all(getattr(recipe, field) == getattr(baseline, field) for field in shared)
+def test_a_zoom_and_its_baseline_differ_in_who_chooses_the_scale(name: str) -> None:
+    """Both see frames larger than their crops, and draw the same positions and shears in training."""
+    recipe, baseline = find_recipe(name), find_recipe(name.replace("adaptive", "fixed"))
+    differing = {field for field, fact in recipe.facts.items() if fact != baseline.facts[field]}
+    assert differing == {"modalities"}
+    assert recipe.test_transform == (Resize(342, 256),)
+    assert recipe.train_transform == (Resize(342, 256), Flip())
+    adaptive, fixed = recipe.build(2), baseline.build(2)
+    assert isinstance(adaptive, Zoomed) and isinstance(adaptive.zoom, AdaptiveZoom)
+    assert isinstance(fixed, Zoomed) and isinstance(fixed.zoom, FixedZoom)
+    backbone = BACKBONES[name.removeprefix("adaptive-zoom-").replace("-", "_")]
+    assert adaptive.zoom.size == fixed.zoom.size == backbone.input_size
+    assert adaptive.zoom.num_frames == backbone.num_frames
+    assert adaptive.zoom.draw_position == fixed.zoom.draw_position
+    assert adaptive.zoom.draw_shear == fixed.zoom.draw_shear
+    frames = torch.randint(0, 255, (1, 3, 4, 64, 86), dtype=torch.uint8)
+    residual = torch.randint(-9, 9, (1, 3, backbone.num_frames, 64, 86))
+    torch.testing.assert_close(adaptive.zoom.eval()(frames, residual), fixed.zoom.eval()(frames))
 
 
 def test_coviar_reads_three_segments_and_is_tested_on_25() -> None:
@@ -101,7 +107,13 @@ def test_a_model_without_a_backbone_takes_no_weights(tmp_path: Path) -> None:
         begin_with(tmp_path / "weights.pt", nn.Linear(2, 2), find_recipe("r3d-18"), has_new_head=False)
 
 
-def test_sampled_networks_are_trained_and_tested_as_their_baselines() -> None:
-    for name in ("resnet3d-18", "resnet3d-50", "slowfast-r50-8x8"):
-        assert find_recipe(f"sgs-{name}").facts == find_recipe(name).facts
-    assert find_recipe("sgs-x3d-s").test_clips == UniformClips(10, 13, 6)
+@pytest.mark.parametrize("name", [name for name in METHOD_RECIPES if name.startswith("sgs")])
+def test_sampled_networks_are_trained_and_tested_as_their_baselines(name: str) -> None:
+    assert find_recipe(name).facts == find_recipe(name.removeprefix("sgs-")).facts
+
+
+def test_networks_are_trained_and_tested_at_their_own_sizes() -> None:
+    recipe = find_recipe("sgs-x3d-s")
+    assert recipe.train_transform == (ShortSide((182, 227)), RandomCrop(160), Flip())
+    assert recipe.test_transform == (ShortSide(182), ThreeCrops(182))
+    assert recipe.test_clips == UniformClips(10, 13, 6)

@@ -246,6 +246,16 @@ class TestCommand:
         cure = "run the same command, without --overwrite, again, it goes on where it ended"
         assert said == f"vidprep: error: interrupted; {cure}\n"
 
+    def test_a_recipe_that_was_edited_is_another_training(self, shards: Path, tmp_path: Path) -> None:
+        """Its settings are the same, and so may the names of its weights be."""
+        recipe = recipe_file(tmp_path)
+        command = ("train", recipe, shards, "--to", tmp_path / "run", "--split", TRAIN)
+        vidprep(*command)
+        recipe.write_text(recipe.read_text() + "# changed\n")
+        said = vidprep(*command, status=2).output
+        assert "recipe_sha256=" in said and "holds a training with recipe_sha256=" in said
+        assert "--overwrite to begin anew" in said
+
     def test_a_terminal_sees_progress(self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The bar counts the steps of all epochs, and those of an earlier run are behind it."""
         shown: list[tuple[int, int]] = []
@@ -277,4 +287,4 @@ class TestCommand:
             main(["train", "--help"])
         said = " ".join(capsys.readouterr().out.split())
         assert "Recipes: r3d-18, r2plus1d-18, " in said
-        assert "tsm-resnet50; or a Python file that defines recipe = Recipe(...)." in said
+        assert "slowfast-r50-8x8; or a Python file that defines recipe = Recipe(...)." in said

@@ -16,7 +16,7 @@ from vidprep.models.weights import load_weights
 NUM_CLASSES = 5
 LIKE_ANOTHER = {  # one network under several names, or with more of the same blocks
     *("x3d_s", "x3d_m", "x3d_l", "x3d_xl", "x3d_s_pytorchvideo", "x3d_m_pytorchvideo", "x3d_l_pytorchvideo"),
-    *("slowfast_r50_8x8", "slowfast_r50_4x16", "resnet3d_50"),
+    *("x3d_xs_pytorchvideo", "slowfast_r50_8x8", "slowfast_r50_4x16", "resnet3d_50", "hara_resnet18_a"),
 }
 NEEDS_MORE_FRAMES = {"i3d_resnet50_windows"}  # its features are those of windows of 9 frames
 NAMES = sorted(
@@ -25,7 +25,7 @@ NAMES = sorted(
     if backbone.num_frames > 1 and "tsm" not in name and name not in LIKE_ANOTHER | NEEDS_MORE_FRAMES
 )
 PLACES = [(name, "res2") for name in NAMES]
-PLACES += [(name, after) for name in ("resnet3d_18", "slowfast_r18_8x8") for after in ("stem", "res3")]
+PLACES += [("resnet3d_18", "stem"), ("resnet3d_18", "res3"), ("slowfast_r18_8x8", "stem")]
 
 
 def adaptive(name: str, after: str = "res2", **options: object) -> AdaptiveTemporalResolution:

@@ -6,7 +6,7 @@ from typing import Any
 import networks as _networks  # noqa: F401 - one thread for all tests of networks
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -59,6 +59,7 @@ def slow_sampling(
 
 @pytest.mark.parametrize("order", ["similarity", "time"])
 @pytest.mark.parametrize("kernel", ["linear", "kronecker"])
+@settings(max_examples=25)
 @given(seed=st.integers(0, 99), num_bins=st.integers(1, 12), edge_weight=st.sampled_from([0.0, 0.5, 1.0]))
 def test_it_is_what_the_definition_says(kernel: str, order: str, seed: int, num_bins: int, edge_weight: float) -> None:
     maps = some_maps(seed)
@@ -105,12 +106,14 @@ def test_frames_on_edges_and_the_largest_are_not_lost(num_bins: int) -> None:
     assert (lost.weights.abs() < 1e-12).all()  # the paper's kernel
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 99), shuffled=st.permutations(range(8)))
 def test_the_order_of_frames_does_not_matter_to_bins_by_similarity(seed: int, shuffled: list[int]) -> None:
     maps, sampler = some_maps(seed), given_embedding()
     torch.testing.assert_close(sampler(maps[:, :, shuffled])[0], sampler(maps)[0])
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 99))
 def test_bins_by_time_turn_round_with_the_clip(seed: int) -> None:
     sampler, maps = given_embedding(order="time"), some_maps(seed, num_clips=1)
@@ -132,6 +135,7 @@ def test_bins_in_time_order_follow_their_frames_mean_times() -> None:
     assert given_embedding(num_bins=8).assign(maps).slots.tolist() == [[1, 0, 2, 0, 1, 1]]
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 99), clips=st.permutations(range(3)))
 def test_batch_mates_do_not_matter(seed: int, clips: list[int]) -> None:
     maps, sampler = some_maps(seed), given_embedding()

@@ -52,8 +52,8 @@ class SimilarityGuidedSampling(nn.Module):
     bins from 0 to the clip's largest (the paper's eq. 1 to 3, and 9); the frames of a bin become one map (eq. 5 or 6);
     empty bins are left out. So frames that are alike cost as much as one, whatever follows.
 
-    The embedding is normalised over the batch, as in the released code; the paper doesn't say so, but without it all
-    magnitudes of a clip lie close together, one bin holds nearly everything, and no gradient draws them apart.
+    The embedding is normalised over the batch, as in the released code; the paper doesn't say so, but without it the
+    magnitudes of a clip lie close together: at the start, 16 frames of a 3DResNet-18 fill 4 to 5 bins instead of 8.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
 import torch
@@ -11,8 +11,21 @@ from torch import nn
 from vidprep.models.backbones.network import Pathways, VideoNetwork
 from vidprep.models.ragged import Ragged
 from vidprep.models.similarity_guided_sampling import SimilarityGuidedSampling
+from vidprep.models.weights import KeyMap
 
 _ACTIVATIONS = (nn.ReLU, nn.SiLU)
+
+
+def sampled_layouts(layouts: Mapping[str, KeyMap]) -> dict[str, KeyMap]:
+    """Return layouts of checkpoints of a network with sampling, as the released code has them, for those without.
+
+    Its layer is ``s2.ts_layer``, or ``s2.pathway0_ts_layer`` and ``s2.pathway1_ts_layer`` of SlowFast. For
+    :func:`~vidprep.models.weights.load_weights` into a network of ``variant="official"``.
+    """
+    layers = ((r"s\d\.ts_layer\.(.+)", r"samplers.0.\1"), (r"s\d\.pathway(\d)_ts_layer\.(.+)", r"samplers.\1.\2"))
+    return {
+        name: (*layers, *((pattern, f"network.{new}") for pattern, new in key_map)) for name, key_map in layouts.items()
+    }
 
 
 class AdaptiveTemporalResolution(nn.Module):
@@ -40,13 +53,19 @@ class AdaptiveTemporalResolution(nn.Module):
     Raises
     ------
     ValueError
-        If the network has no such stage, or the stage doesn't end as a :class:`VideoNetwork` promises.
+        If the network has no such stage, is none on clips but on frames, or the stage doesn't end as a
+        :class:`VideoNetwork` promises.
     """
 
     last_num_bins: torch.Tensor
 
     def __init__(self, network: VideoNetwork, *, after: str = "res2", **options: Any) -> None:
         super().__init__()
+        if not isinstance(network, VideoNetwork):
+            raise TypeError(
+                f"network={type(network).__name__}: must be a VideoNetwork, whose stages have names; take one of"
+                " vidprep.models.backbones, or put a SimilarityGuidedSampling into your own"
+            )
         if after not in (possible := network.stage_names[:-1]):
             raise ValueError(f"after={after!r}: must be a stage before the last; choose one of {', '.join(possible)}")
         self.network, self.after = network, after
@@ -124,4 +143,7 @@ def _take_activation(stage: nn.Sequential) -> nn.Module:
 
 def _num_channels(stage: nn.Sequential) -> int:
     """Return the channels of a stage's maps: those that its last normalisation has."""
-    return [module.num_features for module in stage.modules() if isinstance(module, nn.BatchNorm3d)][-1]
+    widths = [module.num_features for module in stage.modules() if isinstance(module, nn.BatchNorm3d)]
+    if not widths:
+        raise ValueError("network: runs on each frame alone, so there is no time to sample; give a 3D network")
+    return widths[-1]

@@ -19,7 +19,7 @@ from vidprep.models import similarity_guided_official as official
 
 OFFICIAL_KERNELS = ("linear", "linear_normalized", "delta", "delta_normalized")
 Kernel = Literal["linear", "kronecker", "linear_normalized", "delta", "delta_normalized"]
-Similarity = Literal["magnitude", "angular", "spherical"]
+Similarity = Literal["magnitude", "path", "angular", "spherical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +68,11 @@ class SimilarityGuidedSampling(nn.Module):
         A frame weighs 1 in the middle of its bin and ``edge_weight`` at its edges, and a bin is the sum of its frames;
         or a bin is the mean of its frames (then nothing is learned about the bins: their gradient is 0).
         ``variant="official"``: linear, linear_normalized, delta, delta_normalized.
-    similarity : {"magnitude", "angular", "spherical"}
-        What is cut into bins. Angles are the first ones of spherical coordinates, each from 0 to pi; the last, which
-        goes round, is not used: frames on both sides of its start would not be alike.
+    similarity : {"magnitude", "path", "angular", "spherical"}
+        What is cut into bins. "path", ours, is how far the embedding has gone since the first frame: so a bin holds
+        frames that follow each other, and more of them where little changes. Angles are the first ones of spherical
+        coordinates, each from 0 to pi; the last, which goes round, is not used: frames on both sides of its start
+        would not be alike.
     order : {"similarity", "time"}
         Whether bins come in the order of their values, or of their frames' mean times.
     average : bool, optional
@@ -104,6 +106,7 @@ class SimilarityGuidedSampling(nn.Module):
         drops_empty: bool = True,
     ) -> None:
         super().__init__()
+        self.num_channels = num_channels
         self.num_bins, self.kernel, self.similarity, self.order = num_bins, kernel, similarity, order
         self.average = kernel == "kronecker" if average is None else average
         self.edge_weight, self.variant, self.drops_empty = edge_weight, variant, drops_empty
@@ -111,11 +114,18 @@ class SimilarityGuidedSampling(nn.Module):
         hidden = num_channels // 2 if variant == "official" else num_channels
         self.fc = nn.Sequential(nn.Linear(num_channels, hidden), nn.ReLU(), nn.Linear(hidden, embedding))
         self.bn = nn.BatchNorm1d(embedding)
+        if kernel == "kronecker":  # has no gradient, for which ranks would wait
+            self.requires_grad_(False)
 
     def embed(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return the embedding of each frame [shape=(N, T, L)], float32 at least."""
+        """Return the embedding of each frame [shape=(N, T, L)], of the weights' type."""
+        if maps.shape[1] != self.num_channels:
+            raise ValueError(
+                f"maps={tuple(maps.shape)}: must have num_channels={self.num_channels}; make the sampling for them"
+            )
         with torch.autocast(maps.device.type, enabled=False):  # bins are no sharper than the numbers
-            means = maps.to(torch.promote_types(maps.dtype, torch.float32)).mean((3, 4))
+            dtype = next((one.dtype for one in self.parameters()), maps.dtype)
+            means = maps.to(dtype).mean((3, 4))
             embedded: torch.Tensor = self.bn(self.fc(means.transpose(1, 2)).transpose(1, 2))
         return embedded.transpose(1, 2)
 
@@ -127,7 +137,7 @@ class SimilarityGuidedSampling(nn.Module):
         positions = (values / largest).unbind(2)
         index, weights = torch.zeros_like(positions[0], dtype=torch.int64), torch.ones_like(positions[0])
         for num, position in zip(bins, positions, strict=True):
-            place = (num * position.detach()).long().clamp_max(num - 1)  # the last bin's upper edge is in
+            place = (num * position.detach()).nan_to_num(0).long().clamp(0, num - 1)  # the last edge is in
             index = index * num + place
             if self.kernel == "linear":
                 from_centre = (2 * (num * position - place) - 1).abs()  # in halves of a bin: 1 at both edges
@@ -136,6 +146,9 @@ class SimilarityGuidedSampling(nn.Module):
 
     def _values(self, embedded: torch.Tensor, num_values: int) -> torch.Tensor:
         """Return what is cut into bins [shape=(N, T, num_values)], not negative."""
+        if self.similarity == "path":
+            steps = torch.linalg.vector_norm(embedded.diff(dim=1), dim=2, keepdim=True)
+            return nn.functional.pad(steps.cumsum(1), (0, 0, 1, 0))
         magnitude: torch.Tensor = torch.linalg.vector_norm(embedded, dim=2, keepdim=True)
         if self.similarity == "magnitude":
             return magnitude
@@ -212,11 +225,13 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
     for name, value, allowed in (
         ("variant", sampler.variant, ("default", "official")),
         ("kernel", sampler.kernel, kernels),
-        ("similarity", sampler.similarity, ("magnitude", "angular", "spherical")),
+        ("similarity", sampler.similarity, ("magnitude", "path", "angular", "spherical")),
         ("order", sampler.order, ("similarity", "time")),
     ):
         if value not in allowed:
             raise ValueError(f"{name}={value!r}: must be one of {', '.join(allowed)}; choose one")
+    if sampler.average and sampler.kernel == "linear" and not sampler.edge_weight:
+        raise ValueError("edge_weight=0, average=True: a frame alone on an edge would be divided by 0; choose 0.5")
     if not 0 <= sampler.edge_weight <= 1:
         raise ValueError(f"edge_weight={sampler.edge_weight}: must be in [0, 1]; choose 0.5, or 0 as in the paper")
     bins = bins_of(sampler.num_bins, 1)
@@ -224,9 +239,11 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
         raise ValueError(f"num_bins={sampler.num_bins}: must be positive; give None for as many as frames")
     num_radial = 0 if sampler.similarity == "angular" else 1
     num_angles = len(bins) - num_radial
-    if sampler.similarity == "magnitude" and num_angles:
-        raise ValueError(f"num_bins={sampler.num_bins}: the magnitude has one number of bins; give an int")
-    if sampler.similarity != "magnitude" and (sampler.num_bins is None or not 0 < num_angles <= embedding - 2):
+    if sampler.similarity in ("magnitude", "path") and num_angles:
+        raise ValueError(f"num_bins={sampler.num_bins}: the {sampler.similarity} has one number of bins; give an int")
+    if sampler.similarity in ("angular", "spherical") and (
+        sampler.num_bins is None or not 0 < num_angles <= embedding - 2
+    ):
         raise ValueError(
             f"num_bins={sampler.num_bins}: similarity={sampler.similarity!r} wants a tuple with 1 to {embedding - 2}"
             f" angles of embedding={embedding}; give (4, 8) for angular, (2, 4, 4) for spherical"

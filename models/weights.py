@@ -46,7 +46,9 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise WeightsError(f"weights={path}: {error.strerror or error}; {cure}") from error
     except Exception as error:  # damaged files, and pickles of anything else than tensors
-        raise WeightsError(f"weights={path}: can't be read ({_first_line(error)}); {cure}") from error
+        raise WeightsError(
+            f"weights={path}: can't be read: it is damaged, no checkpoint, or holds more than tensors; {cure}"
+        ) from error
     for name in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(name), Mapping):
             found = found[name]
@@ -195,7 +197,3 @@ def _without_prefix(name: str) -> str:
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return name
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

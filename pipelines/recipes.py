@@ -27,7 +27,7 @@ def find_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
     name : str
         Its name in :data:`RECIPES`, with hyphens or underscores, or the file.
     settings : mapping, optional
-        Fields of it that are changed.
+        Fields of it that are changed. With ``epochs``, warm-up and milestones keep their share of the whole.
 
     Raises
     ------
@@ -39,12 +39,24 @@ def find_recipe(name: str, settings: Mapping[str, Any] | None = None) -> Recipe:
         found = RECIPES[known]()
     else:
         found, known = _read_recipe(name), str(Path(name).resolve())
-    return replace(found, **(settings or {}), name=known, settings=dict(settings or {}))
+    return _changed(found, settings or {}, known)
+
+
+def _changed(recipe: Recipe, settings: Mapping[str, Any], name: str) -> Recipe:
+    """Return a recipe with some fields changed; with the epochs, what counts in epochs shrinks or grows."""
+    pace = settings.get("epochs", recipe.epochs) / recipe.epochs
+    paced: dict[str, Any] = {}
+    if pace != 1:
+        paced["warmup_epochs"] = recipe.warmup_epochs * pace
+        paced["milestones"] = tuple(milestone * pace for milestone in recipe.milestones)
+    return replace(recipe, **paced | dict(settings), name=name, settings=dict(settings))
 
 
 def _read_recipe(name: str) -> Recipe:
     path = Path(name)
-    if path.suffix != ".py" or not path.is_file():
+    if path.suffix == ".py" and not path.is_file():
+        raise UsageError(f"recipe={name}: there is no such file; mend its path")
+    if path.suffix != ".py":
         raise UsageError(f"recipe={name}: must be one of {', '.join(RECIPES)}, or a Python file that defines recipe")
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)  # what stands beside the file, it may import, as a script may

@@ -281,8 +281,9 @@ def _claimed(to: Path, ranks: Ranks) -> AbstractContextManager[None]:
 def _make_room(folder: Path, *, overwrite: bool) -> None:
     """Remove an earlier training if that is wanted; what has no checkpoint is none of ours."""
     names = (METRICS_NAME, BEST_NAME, CHECKPOINT_NAME)  # the last is what says that there is a training
-    if not overwrite and (found := [name for name in names if (folder / name).exists()]):
-        raise UsageError(f"to={folder}: holds {found[0]}, but no training; name another folder, or --overwrite")
+    is_ours = overwrite and (folder / CHECKPOINT_NAME).exists()
+    if not is_ours and (found := sorted(path.name for path in folder.iterdir() if path.suffix != ".part")):
+        raise UsageError(f"to={folder}: holds {found[0]}, and no training; name a new folder")
     if overwrite:
         remove_events(folder)
     for name in names:

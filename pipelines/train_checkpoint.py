@@ -62,6 +62,11 @@ def read_checkpoint(path: Path) -> State:
 
 def check_same(own: Mapping[str, Any], found: Mapping[str, Any], folder: Path) -> None:
     """UsageError unless a checkpoint's training is the one that is meant: it names the first difference."""
+    if own.get("recipe_sha256") != found.get("recipe_sha256") and own.get("recipe") == found.get("recipe"):
+        raise UsageError(
+            f"recipe={own['recipe']}: the file was edited since {folder} was begun; name another folder (--to), or"
+            " --overwrite to begin anew"
+        )
     for name in dict.fromkeys([*own, *found]):
         if own.get(name) != found.get(name):
             raise UsageError(

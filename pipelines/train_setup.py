@@ -9,6 +9,7 @@ from torch import nn
 
 from vidprep.dataset import Loader, ShardDataset
 from vidprep.errors import UsageError
+from vidprep.models import AdaptiveTemporalResolution
 from vidprep.models.weights import WeightsError, load_weights, read_state_dict
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_options import Options
@@ -55,6 +56,11 @@ def build_model(recipe: Recipe, num_classes: int, options: Options) -> nn.Module
     torch.manual_seed(options.seed)
     model = recipe.build(num_classes)
     if options.sync_batchnorm:
+        if any(isinstance(module, AdaptiveTemporalResolution) for module in model.modules()):
+            raise UsageError(
+                "sync_batchnorm=True: not with similarity-guided sampling, whose clips differ in length; leave out"
+                " --sync-batchnorm"
+            )
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     return model
 

@@ -9,6 +9,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vidprep.models import AdaptiveTemporalResolution
+from vidprep.models.adaptive_temporal_resolution import sampled_layouts
 from vidprep.models.backbones import BACKBONES
 from vidprep.models.backbones.network import VideoNetwork
 from vidprep.models.weights import load_weights
@@ -18,11 +19,10 @@ LIKE_ANOTHER = {  # one network under several names, or with more of the same bl
     *("x3d_s", "x3d_m", "x3d_l", "x3d_xl", "x3d_s_pytorchvideo", "x3d_m_pytorchvideo", "x3d_l_pytorchvideo"),
     *("x3d_xs_pytorchvideo", "slowfast_r50_8x8", "slowfast_r50_4x16", "resnet3d_50", "hara_resnet18_a"),
 }
-NEEDS_MORE_FRAMES = {"i3d_resnet50_windows"}  # its features are those of windows of 9 frames
 NAMES = sorted(
     name
     for name, backbone in BACKBONES.items()
-    if backbone.num_frames > 1 and "tsm" not in name and name not in LIKE_ANOTHER | NEEDS_MORE_FRAMES
+    if backbone.num_frames > 1 and "tsm" not in name and name not in LIKE_ANOTHER
 )
 PLACES = [(name, "res2") for name in NAMES]
 PLACES += [("resnet3d_18", "stem"), ("resnet3d_18", "res3"), ("slowfast_r18_8x8", "stem")]
@@ -51,6 +51,35 @@ def clips_of_many_lengths(num_frames: int = 10) -> torch.Tensor:
     clips[1, :, 5:], clips[1, :, :5] = clips[1, :, 5:6], clips[1, :, :1]
     clips[3] = clips[3, :, :1] * torch.linspace(0, 1, num_frames)[:, None, None]
     return clips
+
+
+def test_released_checkpoints_load_with_their_sampling() -> None:
+    """PySlowFast's names with ``s2.ts_layer``, or one for each pathway."""
+    for name, layers in (
+        ("resnet3d_18", ["s2.ts_layer"]),
+        ("slowfast_r18_8x8", ["s2.pathway0_ts_layer", "s2.pathway1_ts_layer"]),
+    ):
+        network = adaptive(name, variant="official")
+        inner = network.network.state_dict()
+        state = {f"network.{key}": value for key, value in inner.items()}
+        official = {
+            f"{layer}.{key}": torch.randn_like(value.float())
+            for place, layer in enumerate(layers)
+            for key, value in network.samplers[place].state_dict().items()
+        }
+        assert {key.rsplit("ts_layer.")[1].split(".")[0] for key in official} == {"fc", "bn"}
+        load_weights(network, state | official, source="file.pyth", layouts=sampled_layouts({"own": ()}))
+        for place, layer in enumerate(layers):
+            found = network.samplers[place].fc[2].weight
+            assert torch.equal(found, official[f"{layer}.fc.2.weight"])
+    assert set(sampled_layouts(BACKBONES["slowfast_r50_8x8"].layouts)) == {"pyslowfast", "pytorchvideo"}
+
+
+def test_networks_that_have_no_time_or_no_stages_are_refused() -> None:
+    with pytest.raises(ValueError, match="runs on each frame alone, so there is no time to sample; give a 3D network"):
+        AdaptiveTemporalResolution(BACKBONES["tsm_resnet50"].build(2))
+    with pytest.raises(TypeError, match=r"network=Linear: must be a VideoNetwork.*own"):
+        AdaptiveTemporalResolution(nn.Linear(2, 2))  # type: ignore[arg-type]
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """Similarity-guided sampling: identities, a slow oracle, finite differences."""
 
+import itertools
 import math
 from typing import Any
 
@@ -133,6 +134,52 @@ def test_bins_in_time_order_follow_their_frames_mean_times() -> None:
     by_time = given_embedding(num_bins=8, order="time").assign(maps)
     assert by_time.slots.tolist() == [[2, 0, 1, 0, 2, 2]]  # mean times 2 and 2: then the more alike first
     assert given_embedding(num_bins=8).assign(maps).slots.tolist() == [[1, 0, 2, 0, 1, 1]]
+
+
+def test_values_that_are_no_numbers_stay_so() -> None:
+    """So that the loss, or an evaluation, can say it; nothing is read out of range."""
+    sampling = SimilarityGuidedSampling(num_channels=4).eval()
+    for value in (math.nan, math.inf, -math.inf):
+        clips = torch.rand(2, 4, 5, 3, 3)
+        expected, _ = sampling(clips[1:])
+        clips[0, 0, 2, 1, 1] = value
+        sampled, num_bins = sampling(clips)
+        assert not sampled[0].isfinite().all()
+        assert 1 <= int(num_bins[0]) <= 5
+        torch.testing.assert_close(sampled[1:, :, : expected.shape[2]], expected)
+
+
+def test_other_types_of_numbers() -> None:
+    for dtype in (torch.float64, torch.bfloat16):
+        sampling = SimilarityGuidedSampling(num_channels=4).to(dtype).eval()
+        assert sampling(torch.rand(1, 4, 5, 3, 3, dtype=dtype))[0].dtype == dtype
+    with pytest.raises(ValueError, match=r"maps=\(1, 3, 5, 2, 2\): must have num_channels=4"):
+        SimilarityGuidedSampling(num_channels=4)(torch.rand(1, 3, 5, 2, 2))
+
+
+def test_kronecker_leaves_nothing_to_wait_for_among_ranks() -> None:
+    sampling = SimilarityGuidedSampling(num_channels=4, kernel="kronecker")
+    assert not any(parameter.requires_grad for parameter in sampling.parameters())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("seed", range(3))
+def test_bins_along_the_path_hold_neighbours_in_time(seed: int) -> None:
+    """Which frames share one is decided by how far the embedding has gone: as a loop says it."""
+    torch.manual_seed(seed)
+    sampling = SimilarityGuidedSampling(num_channels=4, similarity="path", num_bins=4, average=True).eval().double()
+    clips = torch.rand(3, 4, 9, 2, 2, dtype=torch.float64)
+    embedded = sampling.embed(clips)
+    slots = sampling.assign(clips).slots
+    for clip, found in zip(embedded, slots, strict=True):
+        gone = [0.0]
+        for one, other in itertools.pairwise(clip):
+            gone.append(gone[-1] + float((other - one).norm()))
+        bins = [min(int(4 * way / gone[-1]), 3) for way in gone]
+        ranks = sorted(set(bins))
+        assert found.tolist() == [ranks.index(place) for place in bins]
+    still = clips[:, :, :1].expand(-1, -1, 9, -1, -1)
+    assert sampling(still)[1].tolist() == [1, 1, 1]
 
 
 @settings(max_examples=25)

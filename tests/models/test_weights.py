@@ -74,7 +74,9 @@ class TestReading:
         data = saved(tmp_path / "a.pth", state_of()).read_bytes()
         for damaged in (b"", b"text", data[:100], data[: len(data) // 2]):
             (tmp_path / "b.pth").write_bytes(damaged)
-            with pytest.raises(WeightsError, match=r"weights=.*b\.pth: can't be read \(.*\); give the file"):
+            with pytest.raises(
+                WeightsError, match=r"weights=.*b\.pth: can't be read: it is damaged, .*; give the file"
+            ):
                 read_state_dict(tmp_path / "b.pth")
 
     def test_code_in_a_file_is_not_run(self, tmp_path: Path) -> None:

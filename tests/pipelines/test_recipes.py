@@ -126,3 +126,11 @@ class TestRules:
 def test_backbones_and_their_recipes_go_by_one_name() -> None:
     assert find_recipe("x3d_xs").facts == find_recipe("x3d-xs").facts
     assert find_recipe("x3d_xs").name == "x3d-xs"
+
+
+def test_with_other_epochs_the_schedule_keeps_its_shape() -> None:
+    recipe, whole = find_recipe("resnet3d-18", {"epochs": 49}), find_recipe("resnet3d-18")
+    assert (recipe.epochs, recipe.warmup_epochs) == (49, 34 / 4)
+    assert find_recipe("tsm-resnet50", {"epochs": 100}).milestones == (40, 80)
+    assert whole.warmup_epochs == 34
+    assert find_recipe("resnet3d-18", {"batch_size": 4}).warmup_epochs == 34

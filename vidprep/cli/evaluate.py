@@ -61,7 +61,7 @@ def evaluate(checkpoint: Path, shards: Path, to: Path | None, **choices: Any) ->
         click.echo(f"{report['num_unlabelled']} videos without a label are left out of these numbers")
     latency_ms = 1000 * report["latency_seconds_per_view"]
     click.echo(
-        f"{report['gmacs_per_video']:.3f} GFLOPs a video (multiply-adds), {latency_ms:.1f} ms a view,"
+        f"{report['gmacs_per_video']:.3f} GMAC a video, {latency_ms:.1f} ms a view,"
         f" {report['videos_per_second']:.2f} videos/s: {path}"
     )
 

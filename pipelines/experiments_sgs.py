@@ -42,6 +42,7 @@ EXTRACTION = ExtractOptions(size="short:96", modalities=("rgb",))
 METHODS: Mapping[str, Mapping[str, Any] | None] = {
     "all-frames": None,
     "sgs-time": {"order": "time", "average": True},
+    "sgs-path": {"similarity": "path", "num_bins": 10, "average": True},
     "sgs": {},
 }
 """Options of the sampling; None is the baseline. ``sgs`` is the paper's: bins are sums, in the order of similarity."""

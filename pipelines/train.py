@@ -87,6 +87,9 @@ def train(
             ) from error
 
 
+_OF_SHARDS = ("index.json", "plan.json")  # a folder of shards is full of files that a training must not be among
+
+
 @dataclass
 class _Sums:
     """What an epoch has added up so far."""
@@ -201,14 +204,15 @@ class _Training:
         path = self.to / CHECKPOINT_NAME
         is_there = path.exists() and not self.options.overwrite
         state = self.ranks.from_first(read_checkpoint(path) if self.ranks.is_first and is_there else None)
-        if state is not None:
+        has_begun = state is not None and bool(state["epoch"] or state["sums"]["num_steps"])
+        if state is not None and has_begun:
             check_same(self.identity, state["identity"], self.to)
             self.load(state)
             return self.epoch
         if self.options.weights is not None:
             begin_with(self.options.weights, self.model, self.recipe, has_new_head=self.options.has_new_head)
         if self.ranks.is_first:
-            _make_room(self.to, overwrite=self.options.overwrite)
+            _make_room(self.to, overwrite=self.options.overwrite or state is not None)
         self.save(CHECKPOINT_NAME)
         return 0
 
@@ -281,9 +285,9 @@ def _claimed(to: Path, ranks: Ranks) -> AbstractContextManager[None]:
 def _make_room(folder: Path, *, overwrite: bool) -> None:
     """Remove an earlier training if that is wanted; what has no checkpoint is none of ours."""
     names = (METRICS_NAME, BEST_NAME, CHECKPOINT_NAME)  # the last is what says that there is a training
-    is_ours = overwrite and (folder / CHECKPOINT_NAME).exists()
-    if not is_ours and (found := sorted(path.name for path in folder.iterdir() if path.suffix != ".part")):
-        raise UsageError(f"to={folder}: holds {found[0]}, and no training; name a new folder")
+    of_others = _OF_SHARDS if overwrite else (*names, *_OF_SHARDS)
+    if found := [name for name in of_others if (folder / name).exists()]:
+        raise UsageError(f"to={folder}: holds {found[0]}, but no training; name another folder")
     if overwrite:
         remove_events(folder)
     for name in names:

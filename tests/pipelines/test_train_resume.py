@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 import trainings
 from runs import identities
 from small_exports import run as vidprep
-from trainings import NUM_STEPS, TEST, TRAIN, begin_child, checkpoint, in_child, kill, same, tiny_recipe
+from trainings import NUM_STEPS, TEST, TRAIN, Net, begin_child, checkpoint, in_child, kill, same, tiny_recipe
 
 from vidprep.cli import main
 from vidprep.errors import ShardError, UsageError
@@ -212,12 +212,26 @@ class TestOtherTrainings:
         ]
         assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
 
-    @pytest.mark.parametrize("name", ["metrics.csv", "best.pt"])
+    @pytest.mark.parametrize("name", ["metrics.csv", "best.pt", "index.json", "plan.json"])
     def test_files_of_others_are_left(self, shards: Path, tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_text("mine")
-        with pytest.raises(UsageError, match=f"holds {name}, but no training; name another folder, or --overwrite"):
+        with pytest.raises(UsageError, match=f"holds {name}, but no training; name another folder"):
             trainings.run(shards, tmp_path)
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+    def test_a_training_that_never_began_is_no_other_training(self, shards: Path, tmp_path: Path) -> None:
+        """Its recipe failed in the first step: mended, the same command begins."""
+
+        class Fails(Net):
+            def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+                raise RuntimeError("a slip")
+
+        with pytest.raises(RuntimeError, match="a slip"):
+            trainings.run(shards, tmp_path / "run", tiny_recipe(model=Fails, epochs=3))
+        assert (tmp_path / "run" / "checkpoint.pt").exists()
+        trainings.run(shards, tmp_path / "run", tiny_recipe(epochs=1))
+        trainings.run(shards, tmp_path / "fresh", tiny_recipe(epochs=1))
+        assert same(checkpoint(tmp_path / "run"), checkpoint(tmp_path / "fresh"))
 
     def test_two_runs_do_not_share_a_folder(self, shards: Path, tmp_path: Path) -> None:
         with (

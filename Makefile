@@ -11,7 +11,7 @@ INSTALLED := .venv/.installed
 PYTEST = $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow check bench clean
+.PHONY: help demo test test-slow check bench experiments clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1	/p' Makefile | while IFS='	' read -r name text; do printf 'make %-10s %s\n' "$$name" "$$text"; done
@@ -39,9 +39,15 @@ bench: $(INSTALLED)  ## measure reading, extraction and loading; the README's nu
 	$(BIN)/python tests/benchmarks/extract.py --readme README.md
 	$(BIN)/python tests/benchmarks/loader.py --readme README.md
 	$(BIN)/python tests/benchmarks/peers.py --readme README.md
+	$(BIN)/python tests/benchmarks/sgs.py
+
+# EGOGESTAR=FOLDER adds the real clips. Killed and told again, it goes on; two processes may share the seeds.
+experiments: $(INSTALLED)  ## train the methods and their baselines; the tables of models/README.md come from here
+	$(BIN)/python -m vidprep.pipelines.experiments_zoom experiments/zoom --readme models/README.md $(if $(EGOGESTAR),--egogestar "$(EGOGESTAR)")
+	$(BIN)/python -m vidprep.pipelines.experiments_sgs experiments/sgs --readme models/README.md $(if $(EGOGESTAR),--egogestar "$(EGOGESTAR)")
 
 clean:  ## remove the environment, the demo and all caches
-	rm -rf .venv demo build dist vidprep.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
+	rm -rf .venv demo experiments build dist vidprep.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage
 	find vidprep models pipelines manifests tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made once, and again when the dependencies change. Twice quiet: errors are shown, warnings about indexes are not.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import statistics
@@ -131,6 +132,36 @@ def train_and_evaluate(run: Run, folder: Path, look: Look) -> Row:
         }
 
     return made_once(folder / f"{run.name}.json", make)
+
+
+def options_of(page: str | None) -> argparse.Namespace:
+    """Return what an experiment's command is told; ``page`` is its help."""
+    parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("results", type=Path, help="folder for shards, checkpoints and results")
+    parser.add_argument("--egogestar", type=Path, help="the folder of EgoGestAR; without, the demo dataset alone")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="give each of two processes some")
+    parser.add_argument("--epochs", type=int, nargs=2, default=(5, 15), help="on the demo dataset and on EgoGestAR")
+    parser.add_argument("--made", action="store_true", help="train nothing: the table of the runs that there are")
+    parser.add_argument("--readme", type=Path, help="write the tables into this page, between their marks")
+    options = parser.parse_args()
+    options.results.mkdir(parents=True, exist_ok=True)
+    return options
+
+
+def is_made(run: Run, folder: Path) -> bool:
+    """Tell whether a run was made before."""
+    return (folder / f"{run.name}.json").exists()
+
+
+def publish(tables: str, mark: str, page: Path | None) -> None:
+    """Print tables; and put them into a page, between ``<!-- mark -->`` and the next ``<!-- end -->``."""
+    print(tables, flush=True)  # noqa: T201 - a command
+    if page is not None:
+        before, begin, rest = page.read_text().partition(f"<!-- {mark} -->\n")
+        _, end, after = rest.partition("<!-- end -->")
+        if not begin or not end:
+            raise UsageError(f"readme={page}: must hold <!-- {mark} --> and <!-- end -->; add them")
+        page.write_text(f"{before}{begin}{tables}\n{end}{after}")
 
 
 def mean_and_spread(values: Iterable[float], digits: int = 1, scale: float = 1.0) -> str:

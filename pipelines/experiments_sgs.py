@@ -7,7 +7,6 @@ RESULTS: killed and told again, it goes on. About 20 minutes on two cores, if ea
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Mapping
 from functools import partial
 from itertools import product
@@ -27,8 +26,11 @@ from vidprep.pipelines.experiments import (
     Run,
     demo_shards,
     egogestar_shards,
+    is_made,
     markdown,
     mean_and_spread,
+    options_of,
+    publish,
     train_and_evaluate,
 )
 from vidprep.pipelines.extract_options import Options as ExtractOptions
@@ -177,23 +179,18 @@ def _bins(row: Row, which: str) -> list[float]:
 
 def main() -> None:
     """Make what is missing, and print the table of what there is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="folder for shards, checkpoints and results")
-    parser.add_argument("--egogestar", type=Path, help="the folder of EgoGestAR; without, the demo dataset alone")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="give each of two processes some")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(5, 15), help="on the demo dataset and on EgoGestAR")
-    options = parser.parse_args()
+    options = options_of(__doc__)
     torch.set_num_threads(1)
-    options.results.mkdir(parents=True, exist_ok=True)
     shards = {}
     if options.egogestar:
         shards["egogestar"] = egogestar_shards(options.egogestar, options.results, EXTRACTION)
-    shards["demo"] = demo_shards(options.results, EXTRACTION, DEMO)
+    shards["demo"] = options.results / "demo" if options.made else demo_shards(options.results, EXTRACTION, DEMO)
     epochs = dict(zip(("demo", "egogestar"), options.epochs, strict=True))
     rows = []
     for run in runs(shards, options.seeds, epochs):
-        rows.append(train_and_evaluate(run, options.results, bins_and_motion))
-        print(table(rows), flush=True)  # noqa: T201 - a command
+        if not options.made or is_made(run, options.results):
+            rows.append(train_and_evaluate(run, options.results, bins_and_motion))
+            publish(table(rows), "experiments_sgs", options.readme)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ two cores, if each core gets its share of the seeds.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import product
@@ -31,9 +30,12 @@ from vidprep.pipelines.experiments import (
     Run,
     demo_shards,
     egogestar_shards,
+    is_made,
     made_once,
     markdown,
     mean_and_spread,
+    options_of,
+    publish,
     train_and_evaluate,
 )
 from vidprep.pipelines.extract_options import Options as ExtractOptions
@@ -227,26 +229,22 @@ def table_of_crops(rows: list[Row]) -> str:
 
 def main() -> None:
     """Make what is missing, and print the tables of what there is."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("results", type=Path, help="folder for shards, checkpoints and results")
-    parser.add_argument("--egogestar", type=Path, help="the folder of EgoGestAR; without, the demo dataset alone")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="give each of two processes some")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(5, 15), help="on the demo dataset and on EgoGestAR")
-    options = parser.parse_args()
+    options = options_of(__doc__)
     torch.set_num_threads(1)
-    options.results.mkdir(parents=True, exist_ok=True)
-    shards = {"demo": demo_shards(options.results, EXTRACTION, DEMO)}
+    shards = {"demo": options.results / "demo" if options.made else demo_shards(options.results, EXTRACTION, DEMO)}
     if options.egogestar:
         shards["egogestar"] = egogestar_shards(options.egogestar, options.results, EXTRACTION)
     rows, crops, baselines = list[Row](), list[Row](), dict[tuple[str, int], Run]()
     for run in runs(shards, options.seeds, dict(zip(("demo", "egogestar"), options.epochs, strict=True))):
+        if options.made and not is_made(run, options.results):
+            continue
         rows.append(train_and_evaluate(run, options.results, crops_of))
         place = (run.dataset, run.seed)
         if run.method == "centre":
             baselines[place] = run
         if run.method == "paper":
             crops.append(other_crops(baselines[place], rows[-1], options.results))
-        print(table(rows), table_of_crops(crops), sep="\n\n", flush=True)  # noqa: T201 - a command
+        publish(f"{table(rows)}\n\n{table_of_crops(crops)}", "experiments_zoom", options.readme)
 
 
 if __name__ == "__main__":

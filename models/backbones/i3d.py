@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 from vidprep.models.backbones.network import Head, Pathways, VideoNetwork
 from vidprep.models.backbones.residual import bottleneck, initialise, named, pyslowfast_blocks, resnet_stem
@@ -60,18 +61,13 @@ class I3DWindows(I3DResNet50):
         """Return features [shape=(N, T_out, num_features)]: means over two neighbouring maps.
 
         A clip of 16, 32, 64 or 128 frames has 1, 3, 7 or 15 windows.
-
-        Raises
-        ------
-        ValueError
-            If the clip is too short for one.
         """
         (maps,) = self.maps(clip)
         return _windows(maps)
 
     def pool(self, pathways: Pathways) -> torch.Tensor:
         """Return features [shape=(N, num_features)]: the mean of the windows'."""
-        return _windows(pathways[0]).mean(1)
+        return _mean_window(pathways[0])
 
     def frame_logits(self, clip: torch.Tensor) -> torch.Tensor:
         """Return the logits of windows [shape=(N, T_out, num_classes)]; their mean is what ``forward`` returns."""
@@ -106,6 +102,13 @@ def i3d_resnet50_windows(num_classes: int) -> I3DWindows:
         if isinstance(module, nn.BatchNorm3d) and "shortcut" not in name:  # those have PyTorch's own
             module.eps, module.momentum = 1e-3, 0.01
     return network
+
+
+def _mean_window(maps: torch.Tensor) -> torch.Tensor:
+    if has_torch_function_unary(maps):  # clips of different lengths: run on those of one after the others
+        means: torch.Tensor = handle_torch_function(_mean_window, (maps,), maps)
+        return means
+    return _windows(maps).mean(1)
 
 
 def _windows(maps: torch.Tensor) -> torch.Tensor:

@@ -54,7 +54,7 @@ def report(trained: Path, shards: Path) -> Path:
     top1 = read_report(to)["top1"]
     assert first.startswith(f"3 videos x 6 views: top-1 {100 * top1:.2f} %, top-5 100.00 %, mean class accuracy ")
     assert second == "1 videos without a label are left out of these numbers"
-    assert third.endswith(f"videos/s: {to}") and " GFLOPs a video (multiply-adds), " in third
+    assert third.endswith(f"videos/s: {to}") and " GMAC a video, " in third
     return to
 
 
@@ -220,10 +220,6 @@ class TestFlops:
             (("r3d_180",), "network=r3d_180: must be one of mobilenet_v2, "),
             (("r3d_18", "--size", "0"), "0 is not in the range"),
             (("r3d_18", "--classes", "1000000000000000000"), "is not in the range"),
-            (
-                ("i3d_resnet50_windows", "--frames", "2", "--size", "32"),
-                "frames=2, size=32: i3d_resnet50_windows takes",
-            ),
         ],
     )
     def test_what_cannot_be(self, arguments: tuple[str, ...], message: str) -> None:

@@ -233,7 +233,9 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
     if sampler.average and sampler.kernel == "linear" and not sampler.edge_weight:
         raise ValueError("edge_weight=0, average=True: a frame alone on an edge would be divided by 0; choose 0.5")
     if not 0 <= sampler.edge_weight <= 1:
-        raise ValueError(f"edge_weight={sampler.edge_weight}: must be in [0, 1]; choose 0.5, or 0 as in the paper")
+        raise ValueError(
+            f"edge_weight={sampler.edge_weight}: must be in [0, 1]; choose 0.5; the paper's is 0, which loses frames"
+        )
     bins = bins_of(sampler.num_bins, 1)
     if min(bins) < 1:
         raise ValueError(f"num_bins={sampler.num_bins}: must be positive; give None for as many as frames")

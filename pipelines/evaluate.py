@@ -22,7 +22,7 @@ from vidprep.pipelines.flops import Cost, FlopCount
 from vidprep.pipelines.recipes import Recipe
 from vidprep.pipelines.train_checkpoint import CHECKPOINT_NAME, load_model
 from vidprep.pipelines.train_loss import to_device
-from vidprep.pipelines.train_options import AMP_DTYPES, DEVICES
+from vidprep.pipelines.train_options import AMP_DTYPES, check_device
 
 Progress = Callable[[int, int], None]
 """Called after each batch with the batches done, and the batches in all."""
@@ -60,11 +60,7 @@ class Options:
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("device", DEVICES), ("amp", tuple(AMP_DTYPES))):
-            if getattr(self, name) not in choices:
-                raise UsageError(f"{name}={getattr(self, name)}: must be one of {', '.join(choices)}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("device=cuda: PyTorch finds none here; leave out --device")
+        check_device(self.device, self.amp)
 
 
 @dataclass(frozen=True, kw_only=True)

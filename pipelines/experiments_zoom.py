@@ -2,8 +2,8 @@
 
 Trains a small 3D network behind a crop in the middle, behind the paper's zoom, and behind zooms that begin where the
 guide has most, from random weights, on the demo dataset and on EgoGestAR (one family of devices left out), and prints
-the tables of ``models/README.md``. Each run is kept in RESULTS: killed and told again, it goes on. About 20 minutes on
-two cores, if each core gets its share of the seeds.
+the tables of ``models/README.md``. Each run is kept in RESULTS: killed and told again, it goes on. One to
+three CPU minutes a run on the demo dataset; two processes may share the seeds.
 """
 
 from __future__ import annotations

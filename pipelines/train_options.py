@@ -14,6 +14,15 @@ AMP_DTYPES = {"off": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float1
 DEVICES = ("cpu", "cuda")
 
 
+def check_device(device: str, amp: str) -> None:
+    """UsageError if there is no such device, or no such type of numbers."""
+    for name, value, choices in (("device", device, DEVICES), ("amp", amp, tuple(AMP_DTYPES))):
+        if value not in choices:
+            raise UsageError(f"{name}={value}: must be one of {', '.join(choices)}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("device=cuda: PyTorch finds none here; leave out --device")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """What the command line offers.
@@ -67,11 +76,7 @@ class Options:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        for name, choices in (("device", DEVICES), ("amp", tuple(AMP_DTYPES))):
-            if getattr(self, name) not in choices:
-                raise UsageError(f"{name}={getattr(self, name)}: must be one of {', '.join(choices)}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise UsageError("device=cuda: PyTorch finds none here; leave out --device")
+        check_device(self.device, self.amp)
         if self.sync_batchnorm and self.device == "cpu":
             raise UsageError("sync_batchnorm=True: PyTorch has it for GPUs alone; leave it out, or take --device cuda")
         if self.validate_every < 1:

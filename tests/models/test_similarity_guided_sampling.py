@@ -260,6 +260,7 @@ def spherical(vector: list[float]) -> list[float]:
         ({"kernel": "delta"}, "kernel='delta'"),
         ({"variant": "official", "kernel": "kronecker"}, "must be one of linear, linear_normalized"),
         ({"variant": "paper"}, "variant='paper'"),
+        ({"average": True, "edge_weight": 0.0}, "edge_weight=0, average=True: a frame alone on an edge"),
         ({"similarity": "cosine"}, "similarity='cosine'"),
         ({"order": "random"}, "order='random'"),
         ({"edge_weight": 1.5}, "edge_weight=1.5: must be in"),

@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from vidprep.pipelines.train_checkpoint import load_model
 from vidprep.pipelines.train_options import Options as TrainOptions
 
 NUM_FOLDS = 5
+FOLDS = (0, 1, 3, 4)  # for one seed after the other; on fold 2 it was seen what learns at all
 
 Row = dict[str, Any]
 """What one run gave: numbers and names."""
@@ -60,6 +62,29 @@ class Run:
     def name(self) -> str:
         """Of its folder and its file."""
         return "-".join((self.dataset, self.test_split.replace("/", "-"), self.method, str(self.seed)))
+
+
+def runs_of(
+    methods: Sequence[str],
+    recipe: Callable[[str, int], Recipe],
+    shards: Mapping[str, Path],
+    seeds: Sequence[int],
+    epochs: Mapping[str, int],
+) -> list[Run]:
+    """Return all runs: on the demo dataset's first split, and, seed by seed, on the next fold of EgoGestAR."""
+    return [
+        Run(
+            dataset=dataset,
+            method=method,
+            seed=seed,
+            recipe=recipe(method, epochs[dataset]),
+            shards=shards[dataset],
+            train_split=f"{split}/train",
+            test_split=f"{split}/test",
+        )
+        for seed, dataset, method in product(seeds, shards, methods)
+        for split in ("split1" if dataset == "demo" else f"fold{FOLDS[seed % len(FOLDS)]}",)
+    ]
 
 
 def demo_shards(folder: Path, options: ExtractOptions, settings: DemoSettings | None = None) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from vidprep.pipelines.experiments import (
     mean_and_spread,
     options_of,
     publish,
+    runs_of,
     train_and_evaluate,
 )
 from vidprep.pipelines.extract_options import Options as ExtractOptions
@@ -50,8 +50,6 @@ METHODS: Mapping[str, Mapping[str, Any] | None] = {
 }
 """Options of the sampling. None are baselines: on all frames, or on evenly chosen ones for about as many GMAC as with
 sampling. ``sgs`` is the paper's: bins are sums, in the order of similarity."""
-
-FOLDS = (0, 1, 3, 4)  # for one seed after the other; on fold 2 it was seen what learns at all
 
 
 class Differences(nn.Module):
@@ -123,20 +121,8 @@ def bins_and_motion(model: nn.Module, how: Recipe, shards: Path, split: str) -> 
 
 
 def runs(shards: Mapping[str, Path], seeds: list[int], epochs: Mapping[str, int]) -> list[Run]:
-    """Return all runs: on the demo dataset's first split, and, seed by seed, on the next fold of EgoGestAR."""
-    return [
-        Run(
-            dataset=dataset,
-            method=method,
-            seed=seed,
-            recipe=recipe(method, epochs[dataset]),
-            shards=shards[dataset],
-            train_split=f"{split}/train",
-            test_split=f"{split}/test",
-        )
-        for seed, dataset, method in product(seeds, shards, METHODS)
-        for split in ("split1" if dataset == "demo" else f"fold{FOLDS[seed % len(FOLDS)]}",)
-    ]
+    """Return all runs: see :func:`~vidprep.pipelines.experiments.runs_of`."""
+    return runs_of(tuple(METHODS), recipe, shards, seeds, epochs)
 
 
 def table(rows: list[Row]) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from itertools import product
 from pathlib import Path
 from statistics import mean, pstdev
 from typing import Any
@@ -36,6 +35,7 @@ from vidprep.pipelines.experiments import (
     mean_and_spread,
     options_of,
     publish,
+    runs_of,
     train_and_evaluate,
 )
 from vidprep.pipelines.extract_options import Options as ExtractOptions
@@ -49,7 +49,6 @@ WIDTH = 16
 LIMITS = (0.25, 4 / 3)  # the upper one shows all of a 4:3 frame
 DEMO = DemoSettings(clips_per_group=4)
 EXTRACTION = ExtractOptions(size="short:128", modalities=("rgb", "motion", "residual"))
-FOLDS = (0, 1, 3, 4)  # for one seed after the other, those of the other experiment
 
 _GUIDE_SIZE = (32, 43)  # a quarter of the frame, as the paper has it
 _fixed = partial(FixedZoom, size=SIZE, shear=0.1)
@@ -145,21 +144,9 @@ def crops_of(model: nn.Module, how: Recipe, shards: Path, split: str) -> dict[st
 
 
 def runs(shards: Mapping[str, Path], seeds: list[int], epochs: Mapping[str, int]) -> list[Run]:
-    """Return all runs: on the demo dataset's first split, and, seed by seed, on the next fold of EgoGestAR."""
-    return [
-        Run(
-            dataset=dataset,
-            method=method,
-            seed=seed,
-            recipe=recipe(method, epochs[dataset]),
-            shards=shards[dataset],
-            train_split=f"{split}/train",
-            test_split=f"{split}/test",
-        )
-        for seed, dataset, method in product(seeds, shards, METHODS)
-        for split in ("split1" if dataset == "demo" else f"fold{FOLDS[seed % len(FOLDS)]}",)
-        if dataset == "demo" or method in OF_EGOGESTAR
-    ]
+    """Return all runs: see :func:`~vidprep.pipelines.experiments.runs_of`."""
+    found = runs_of(tuple(METHODS), recipe, shards, seeds, epochs)
+    return [run for run in found if run.dataset == "demo" or run.method in OF_EGOGESTAR]
 
 
 def other_crops(run: Run, adaptive: Row, folder: Path) -> Row:

@@ -42,6 +42,8 @@ class AdaptiveTemporalResolution(nn.Module):
         Changed: its ReLU there is taken out. Its parameters keep their names, so weights load before and after.
     after : str
         The stage.
+    block_frames : int or tuple of int, optional
+        Of the sampling; a tuple has one for each pathway: (2, 8) for SlowFast's slow and fast one.
     **options
         Of :class:`~vidprep.models.SimilarityGuidedSampling`, one for each pathway.
 
@@ -59,7 +61,14 @@ class AdaptiveTemporalResolution(nn.Module):
 
     last_num_bins: torch.Tensor
 
-    def __init__(self, network: VideoNetwork, *, after: str = "res2", **options: Any) -> None:
+    def __init__(
+        self,
+        network: VideoNetwork,
+        *,
+        after: str = "res2",
+        block_frames: int | tuple[int, ...] | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__()
         if not isinstance(network, VideoNetwork):
             raise TypeError(
@@ -70,7 +79,15 @@ class AdaptiveTemporalResolution(nn.Module):
             raise ValueError(f"after={after!r}: must be a stage before the last; choose one of {', '.join(possible)}")
         self.network, self.after = network, after
         stages = network.stage(after)
-        samplers = [SimilarityGuidedSampling(num_channels=_num_channels(stage), **options) for stage in stages]
+        blocks = block_frames if isinstance(block_frames, tuple) else (block_frames,) * len(stages)
+        if len(blocks) != len(stages):
+            raise ValueError(
+                f"block_frames={block_frames}: must be one for each pathway, of which there are {len(stages)}"
+            )
+        samplers = [
+            SimilarityGuidedSampling(num_channels=_num_channels(stage), block_frames=of_stage, **options)
+            for stage, of_stage in zip(stages, blocks, strict=True)
+        ]
         self.samplers = nn.ModuleList(samplers)
         self.activations = nn.ModuleList(_take_activation(stage) for stage in stages)
         self.num_features, self.is_official = network.num_features, samplers[0].variant == "official"

@@ -61,7 +61,12 @@ class SimilarityGuidedSampling(nn.Module):
         Of the maps.
     num_bins : int, tuple of int or None
         Bins of the magnitude; of each angle; or of the magnitude and of each angle. None, for the magnitude: as many
-        as the clip has frames. The attribute may be changed after training, to compute more or less.
+        as the clip (or the block) has frames. The attribute may be changed after training, to compute more or less.
+    block_frames : int, optional
+        Frames share a bin only with those of their block of so many neighbours, each block has its own bins, and
+        blocks keep their order: for actions that are told apart by what comes first. The paper takes 8 of SlowFast's
+        64 fast frames and 2 of its 16 slow ones for Something-Something (its supplement, A). Without, a frame may
+        share a bin with any of its clip.
     embedding : int
         Numbers that a frame is embedded in, L in the paper.
     kernel : {"linear", "kronecker"}
@@ -96,6 +101,7 @@ class SimilarityGuidedSampling(nn.Module):
         *,
         num_channels: int,
         num_bins: int | tuple[int, ...] | None = None,
+        block_frames: int | None = None,
         embedding: int = 8,
         kernel: Kernel = "linear",
         similarity: Similarity = "magnitude",
@@ -108,6 +114,7 @@ class SimilarityGuidedSampling(nn.Module):
         super().__init__()
         self.num_channels = num_channels
         self.num_bins, self.kernel, self.similarity, self.order = num_bins, kernel, similarity, order
+        self.block_frames = block_frames
         self.average = kernel == "kronecker" if average is None else average
         self.edge_weight, self.variant, self.drops_empty = edge_weight, variant, drops_empty
         _check(self, embedding)
@@ -131,24 +138,29 @@ class SimilarityGuidedSampling(nn.Module):
 
     def assign(self, maps: torch.Tensor) -> Assignment:
         """Return which bin each frame of maps [shape=(N, C, T, H, W)] goes to; shapes don't depend on values."""
-        bins = bins_of(self.num_bins, maps.shape[2])
-        values = self._values(self.embed(maps), len(bins))
-        largest = values.amax(1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
-        positions = (values / largest).unbind(2)
-        index, weights = torch.zeros_like(positions[0], dtype=torch.int64), torch.ones_like(positions[0])
+        num_frames = maps.shape[2]
+        block_frames = min(self.block_frames or num_frames, num_frames)
+        bins, num_blocks = bins_of(self.num_bins, block_frames), math.ceil(num_frames / block_frames)
+        blocks = torch.arange(num_frames, device=maps.device) // block_frames
+        values = self._values(self.embed(maps), len(bins), block_frames * blocks)
+        in_blocks = nn.functional.pad(values, (0, 0, 0, num_blocks * block_frames - num_frames))
+        largest = in_blocks.view(-1, num_blocks, block_frames, len(bins)).amax(2)[:, blocks]
+        positions = (values / largest.clamp_min(torch.finfo(values.dtype).tiny)).unbind(2)
+        index, weights = blocks.expand_as(positions[0]), torch.ones_like(positions[0])
         for num, position in zip(bins, positions, strict=True):
             place = (num * position.detach()).nan_to_num(0).long().clamp(0, num - 1)  # the last edge is in
             index = index * num + place
             if self.kernel == "linear":
                 from_centre = (2 * (num * position - place) - 1).abs()  # in halves of a bin: 1 at both edges
                 weights = weights * (1 - (1 - self.edge_weight) * from_centre)
-        return Assignment(*_slots(index, math.prod(bins), self.order), weights)
+        return Assignment(*_slots(index, num_blocks * math.prod(bins), self.order), weights)
 
-    def _values(self, embedded: torch.Tensor, num_values: int) -> torch.Tensor:
-        """Return what is cut into bins [shape=(N, T, num_values)], not negative."""
+    def _values(self, embedded: torch.Tensor, num_values: int, first_frames: torch.Tensor) -> torch.Tensor:
+        """Return what is cut into bins [shape=(N, T, num_values)], not negative; given each frame's block's first."""
         if self.similarity == "path":
             steps = torch.linalg.vector_norm(embedded.diff(dim=1), dim=2, keepdim=True)
-            return nn.functional.pad(steps.cumsum(1), (0, 0, 1, 0))
+            path = nn.functional.pad(steps.cumsum(1), (0, 0, 1, 0))
+            return path - path[:, first_frames]
         magnitude: torch.Tensor = torch.linalg.vector_norm(embedded, dim=2, keepdim=True)
         if self.similarity == "magnitude":
             return magnitude
@@ -236,6 +248,8 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
         raise ValueError(
             f"edge_weight={sampler.edge_weight}: must be in [0, 1]; choose 0.5; the paper's is 0, which loses frames"
         )
+    if sampler.block_frames is not None and sampler.block_frames < 1:
+        raise ValueError(f"block_frames={sampler.block_frames}: must be positive; choose 4 or 8, or None for no blocks")
     bins = bins_of(sampler.num_bins, 1)
     if min(bins) < 1:
         raise ValueError(f"num_bins={sampler.num_bins}: must be positive; give None for as many as frames")
@@ -250,5 +264,12 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
             f"num_bins={sampler.num_bins}: similarity={sampler.similarity!r} wants a tuple with 1 to {embedding - 2}"
             f" angles of embedding={embedding}; give (4, 8) for angular, (2, 4, 4) for spherical"
         )
-    if sampler.variant == "official" and (sampler.similarity, sampler.order) != ("magnitude", "similarity"):
-        raise ValueError("variant='official': has neither angles nor an order in time; leave similarity and order out")
+    if sampler.variant == "official" and (sampler.similarity, sampler.order, sampler.block_frames) != (
+        "magnitude",
+        "similarity",
+        None,
+    ):
+        raise ValueError(
+            "variant='official': has neither angles, an order in time nor blocks; leave similarity, order and"
+            " block_frames out"
+        )

@@ -11,7 +11,7 @@ import importlib.metadata
 import json
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from vidprep.modalities.stored import check_stored
 from vidprep.pipelines.export_options import Options, Summary
 from vidprep.pipelines.export_part import Job, Part, export_part, source_of
 from vidprep.shards.access import ShardFolder
-from vidprep.shards.files import DISK_FULL, locked_folder, read_json, whole_file, write_json
+from vidprep.shards.files import DISK_FULL, locked_folder, read_json, removed_if_empty, whole_file, write_json
 
 __all__ = ["Options", "Summary", "export"]
 
@@ -65,7 +65,7 @@ def export(root: Path, to: Path, options: Options, *, on_progress: Progress = _s
     recipe = {"shards": folder.index.identity, "export": _describe(options), "tools": _tools(options)}
     parts = to.with_name(f"{to.name}.parts")
     _refuse_foreign(to)
-    with locked_folder(parts, "vidprep export", "to", to), _removed_if_empty(parts):
+    with locked_folder(parts, "vidprep export", "to", to), removed_if_empty(parts):
         if options.overwrite:
             to.unlink(missing_ok=True)
             _remove(parts)
@@ -84,15 +84,6 @@ def export(root: Path, to: Path, options: Options, *, on_progress: Progress = _s
         if summary.is_written:
             _remove(parts)
     return summary
-
-
-@contextmanager
-def _removed_if_empty(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            folder.rmdir()
 
 
 def _disk_full(to: Path, reason: str) -> ShardError:

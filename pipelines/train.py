@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from vidprep.errors import TrainError, UsageError
+from vidprep.errors import TrainError
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.train_checkpoint import (
     BEST_NAME,
@@ -32,18 +32,20 @@ from vidprep.pipelines.train_checkpoint import (
     set_random_state,
     write_checkpoint,
 )
+from vidprep.pipelines.train_folder import claimed, make_room
 from vidprep.pipelines.train_loss import check_labels, loss_of, to_device
-from vidprep.pipelines.train_metrics import METRICS_NAME, Metrics, Row, remove_events
+from vidprep.pipelines.train_metrics import Metrics, Row
 from vidprep.pipelines.train_optimiser import make_optimiser, set_learning_rate
 from vidprep.pipelines.train_options import AMP_DTYPES, Options, Summary
 from vidprep.pipelines.train_ranks import Ranks, join_ranks
 from vidprep.pipelines.train_schedule import Plateau, learning_rate
 from vidprep.pipelines.train_setup import begin_with, build_model, read_batches
 from vidprep.pipelines.train_validate import Validation
-from vidprep.shards.files import locked_folder
 
 Progress = Callable[[int, int, float], None]
 """Called after each step, on the first rank, with the steps done, the steps in all, and the loss."""
+Epoch = Callable[[Row], None]
+"""Called after each epoch, on the first rank, with its numbers."""
 
 
 def train(
@@ -53,6 +55,7 @@ def train(
     options: Options = Options(),  # noqa: B008 - frozen
     *,
     on_progress: Progress = lambda done, total, loss: None,
+    on_epoch: Epoch = lambda row: None,
 ) -> Summary:
     """Train a recipe's model on shards, or go on where a run ended.
 
@@ -66,7 +69,7 @@ def train(
     to : path
         The folder for ``checkpoint.pt``, ``metrics.csv``, and ``best.pt`` with a validation.
     options : Options
-    on_progress : callable
+    on_progress, on_epoch : callable
 
     Raises
     ------
@@ -77,17 +80,14 @@ def train(
     TrainError
         If the loss is no longer a number, or the memory of a GPU is too small.
     """
-    with join_ranks(options.device) as ranks, _claimed(to, ranks):
+    with join_ranks(options.device) as ranks, claimed(to, is_first=ranks.is_first):
         try:
-            return _Training(recipe, shards, to, options, ranks, on_progress).run()
+            return _Training(recipe, shards, to, options, ranks, on_progress, on_epoch).run()
         except torch.OutOfMemoryError as error:
             raise TrainError(
                 f"batch_size={recipe.batch_size}: the memory of the GPU is too small; take a smaller --batch-size, or"
                 " --amp bf16"
             ) from error
-
-
-_OF_SHARDS = ("index.json", "plan.json")  # a folder of shards is full of files that a training must not be among
 
 
 @dataclass
@@ -104,10 +104,17 @@ class _Training:
     """The state of a training: all of it is in the checkpoint."""
 
     def __init__(
-        self, recipe: Recipe, shards: Path, to: Path, options: Options, ranks: Ranks, on_progress: Progress
+        self,
+        recipe: Recipe,
+        shards: Path,
+        to: Path,
+        options: Options,
+        ranks: Ranks,
+        on_progress: Progress,
+        on_epoch: Epoch,
     ) -> None:
         self.recipe, self.options, self.to, self.ranks = recipe, options, to, ranks
-        self.on_progress = on_progress if ranks.is_first else lambda done, total, loss: None
+        self.on_progress, self.on_epoch = on_progress, on_epoch
         self.dataset, self.loader = read_batches(recipe, shards, options)
         self.validation = None
         if options.validate is not None:
@@ -164,7 +171,8 @@ class _Training:
         self.sums.loss += loss * num_items
         self.sums.learning_rate = rate
         num_steps = len(self.loader)
-        self.on_progress(self.epoch * num_steps + self.sums.num_steps, self.recipe.epochs * num_steps, loss)
+        if self.ranks.is_first:
+            self.on_progress(self.epoch * num_steps + self.sums.num_steps, self.recipe.epochs * num_steps, loss)
 
     def check_finite(self, name: str, value: float) -> None:
         """TrainError if a loss or a gradient is no number any more: no later step would mend it."""
@@ -186,6 +194,7 @@ class _Training:
         self.history.append(row | scores)
         if self.ranks.is_first:
             metrics.write(self.history)
+            self.on_epoch(self.history[-1])
         if is_best:
             self.save(BEST_NAME)
         self.save(CHECKPOINT_NAME)
@@ -212,7 +221,7 @@ class _Training:
         if self.options.weights is not None:
             begin_with(self.options.weights, self.model, self.recipe, has_new_head=self.options.has_new_head)
         if self.ranks.is_first:
-            _make_room(self.to, overwrite=self.options.overwrite or state is not None)
+            make_room(self.to, overwrite=self.options.overwrite or state is not None)
         self.save(CHECKPOINT_NAME)
         return 0
 
@@ -276,22 +285,6 @@ class _Training:
             score=score,
             is_first_rank=self.ranks.is_first,
         )
-
-
-def _claimed(to: Path, ranks: Ranks) -> AbstractContextManager[None]:
-    return locked_folder(to, "vidprep train", "to", to) if ranks.is_first else nullcontext()
-
-
-def _make_room(folder: Path, *, overwrite: bool) -> None:
-    """Remove an earlier training if that is wanted; what has no checkpoint is none of ours."""
-    names = (METRICS_NAME, BEST_NAME, CHECKPOINT_NAME)  # the last is what says that there is a training
-    of_others = _OF_SHARDS if overwrite else (*names, *_OF_SHARDS)
-    if found := [name for name in of_others if (folder / name).exists()]:
-        raise UsageError(f"to={folder}: holds {found[0]}, but no training; name another folder")
-    if overwrite:
-        remove_events(folder)
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
 
 
 def _column(history: list[Row], name: str) -> list[float]:

@@ -130,6 +130,20 @@ def test_with_a_bin_for_each_frame_it_is_the_network(network: AdaptiveTemporalRe
     torch.testing.assert_close(sampled, network.network(clips), rtol=1e-4, atol=1e-5)
 
 
+@torch.no_grad()
+def test_each_pathway_has_blocks_of_its_own() -> None:
+    """The paper's blocks for Something-Something: 8 frames of the fast pathway, 2 of the slow one."""
+    network = adaptive("slowfast_r18_8x8", block_frames=(2, 8))
+    assert [sampler.block_frames for sampler in network.samplers] == [2, 8]
+    with pytest.raises(ValueError, match=r"block_frames=\(2, 8\): give an int, or one for each of 1 pathways"):
+        adaptive("resnet3d_18", block_frames=(2, 8))
+    for block_frames, num_bins in ((4, 4), (2, 8), (None, 1)):
+        network = adaptive("resnet3d_18", "stem", block_frames=block_frames)
+        network.samplers[0].num_bins = 1  # type: ignore[assignment]
+        network(clips_of_many_lengths(16))
+        assert network.last_num_bins.unique().tolist() == [num_bins]
+
+
 def test_weights_keep_their_names() -> None:
     plain = BACKBONES["r3d_18"].build(NUM_CLASSES)
     state = copy.deepcopy(plain.state_dict())

@@ -73,6 +73,34 @@ def test_it_is_what_the_definition_says(kernel: str, order: str, seed: int, num_
         assert not bins[:, num:].any()
 
 
+@pytest.mark.parametrize("order", ["similarity", "time"])
+@settings(max_examples=25)
+@given(seed=st.integers(0, 99), num_bins=st.integers(1, 12), block_frames=st.integers(1, 9))
+def test_blocks_are_sampled_each_on_its_own(order: str, seed: int, num_bins: int, block_frames: int) -> None:
+    """The paper's temporal domain size: the bins of all blocks, one after the other."""
+    maps = some_maps(seed)
+    sampler = given_embedding(num_bins=num_bins, order=order, block_frames=block_frames)
+    sampled, found = sampler(maps)
+    for clip, bins, num in zip(maps, sampled, found.tolist(), strict=True):
+        blocks = [clip[:, t : t + block_frames] for t in range(0, clip.shape[1], block_frames)]
+        rule: dict[str, Any] = {"edge_weight": 0.5, "kernel": "linear", "order": order}
+        expected = [one for block in blocks for one in slow_sampling(block, num_bins, **rule)[0]]
+        torch.testing.assert_close(bins[:, :num], torch.stack(expected, 1))
+
+
+@pytest.mark.parametrize(("block_frames", "num_bins"), [(1, 9), (2, 5), (4, 3), (9, 1), (20, 1)])
+def test_a_still_clip_fills_one_bin_a_block(block_frames: int, num_bins: int) -> None:
+    sampler = given_embedding(block_frames=block_frames)
+    assert sampler(maps_with([3.0] * 9))[1].tolist() == [num_bins]
+
+
+def test_a_block_has_as_many_bins_as_frames() -> None:
+    distinct = [0.5, 1.5, 2.5, 4.0]
+    sampler = given_embedding(block_frames=4)
+    assert sampler(maps_with(distinct * 2))[1].tolist() == [8]
+    assert given_embedding()(maps_with(distinct * 2))[1].tolist() == [4]
+
+
 def test_distinct_well_spread_frames_are_all_kept() -> None:
     magnitudes = [float(t) + 0.5 for t in range(7)] + [8.0]
     maps = maps_with(magnitudes)
@@ -201,6 +229,7 @@ def test_batch_mates_do_not_matter(seed: int, clips: list[int]) -> None:
         {"num_bins": 3},
         {"average": True},
         {"order": "time"},
+        {"block_frames": 3},
         {"similarity": "angular", "num_bins": (2, 3)},
         {"similarity": "spherical", "num_bins": (2, 2, 3)},
     ],
@@ -270,6 +299,8 @@ def spherical(vector: list[float]) -> list[float]:
         ({"similarity": "angular", "num_bins": (2, 2, 2), "embedding": 4}, "1 to 2 angles"),
         ({"similarity": "spherical", "num_bins": 8}, "wants a tuple"),
         ({"variant": "official", "order": "time"}, "has neither"),
+        ({"variant": "official", "block_frames": 8}, "has neither"),
+        ({"block_frames": 0}, "block_frames=0: must be positive"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(options: dict[str, Any], message: str) -> None:
@@ -291,7 +322,7 @@ class Static(nn.Module):
 
 def test_the_static_parts_compile() -> None:
     torch.manual_seed(0)
-    static = Static(SimilarityGuidedSampling(num_channels=6, order="time").eval())
+    static = Static(SimilarityGuidedSampling(num_channels=6, order="time", block_frames=4).eval())
     maps = torch.randn(2, 6, 8, 4, 4)
     compiled = torch.compile(static, fullgraph=True, backend="aot_eager")
     for found, expected in zip(compiled(maps), static(maps), strict=True):

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_exports import run as vidprep
 from torch import nn
-from trainings import TRAIN, checkpoint, in_child, recipe_file, same, tiny_recipe
+from trainings import TEST, TRAIN, checkpoint, in_child, recipe_file, same, tiny_recipe
 
 from vidprep.cli import main
 from vidprep.errors import UsageError
@@ -281,6 +281,15 @@ class TestCommand:
         vidprep("train", recipe_file(tmp_path), shards, "--to", tmp_path / "run", "--split", TRAIN)
         assert shown == [(step, 6) for step in range(1, 7)]
         assert checkpoint(tmp_path / "run")["epoch"] == 2
+
+    def test_a_line_for_each_epoch(self, shards: Path, tmp_path: Path) -> None:
+        """Where no bar can be shown, too."""
+        arguments = ("train", recipe_file(tmp_path), shards, "--to", tmp_path / "run", "--split", TRAIN)
+        said = vidprep(*arguments, "--validate", TEST).stderr.splitlines()
+        assert [line.partition(":")[0] for line in said] == ["epoch 1 of 2", "epoch 2 of 2"]
+        row = checkpoint(tmp_path / "run")["history"][1]
+        names = ("learning_rate", "loss", "top1")
+        assert said[1].partition(": ")[2] == ", ".join(f"{name} {row[name]:.3g}" for name in names)
 
     def test_help_names_the_recipes(self, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):

@@ -219,6 +219,11 @@ class TestOtherTrainings:
             trainings.run(shards, tmp_path)
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
+    def test_one_that_is_refused_leaves_no_folder(self, shards: Path, tmp_path: Path) -> None:
+        with pytest.raises(ShardError):
+            trainings.run(shards, tmp_path / "run", split="split9/train")
+        assert not (tmp_path / "run").exists()
+
     def test_a_training_that_never_began_is_no_other_training(self, shards: Path, tmp_path: Path) -> None:
         """Its recipe failed in the first step: mended, the same command begins."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,7 +123,11 @@ def train(recipe: str, shards: Path, to: Path, **choices: object) -> None:
             bar.set_postfix({"loss": f"{loss:.3f}"}, refresh=False)
             bar.update(num_done - bar.n)
 
-        summary = train(found, shards, to, options, on_progress=show)
+        def tell(row: dict[str, float]) -> None:
+            numbers = (f"{name} {value:.3g}" for name, value in row.items() if name != "epoch")
+            bar.write(f"epoch {row['epoch']:.0f} of {found.epochs}: {', '.join(numbers)}", file=sys.stderr)
+
+        summary = train(found, shards, to, options, on_progress=show, on_epoch=tell)
     if summary.is_first_rank:
         _show_summary(summary)
 

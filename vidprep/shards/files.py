@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any
@@ -95,6 +95,16 @@ def locked_folder(folder: Path, command: str, option: str, value: Path) -> Itera
         if descriptor in _locks:
             _locks.remove(descriptor)
             os.close(descriptor)
+
+
+@contextmanager
+def removed_if_empty(folder: Path) -> Iterator[None]:
+    """Remove a folder afterwards that nothing was written to: so a run that is refused leaves none behind."""
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            folder.rmdir()
 
 
 def to_json(value: object) -> bytes:

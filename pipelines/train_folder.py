@@ -1,0 +1,42 @@
+"""The folder of a training: one run at a time writes there, and no other files are lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vidprep.errors import UsageError
+from vidprep.pipelines.train_checkpoint import BEST_NAME, CHECKPOINT_NAME
+from vidprep.pipelines.train_metrics import METRICS_NAME, remove_events
+from vidprep.shards.files import locked_folder, removed_if_empty
+
+_OF_SHARDS = ("index.json", "plan.json")  # a folder of shards is full of files that a training must not be among
+
+
+@contextmanager
+def claimed(to: Path, *, is_first: bool) -> Iterator[None]:
+    """Lock a folder, on the first rank."""
+    if is_first:
+        with locked_folder(to, "vidprep train", "to", to), removed_if_empty(to):
+            yield
+    else:
+        yield
+
+
+def make_room(folder: Path, *, overwrite: bool) -> None:
+    """Remove an earlier training if that is wanted; what has no checkpoint is none of ours.
+
+    Raises
+    ------
+    UsageError
+        If the folder holds files that a training would be lost among, or would take the place of.
+    """
+    names = (METRICS_NAME, BEST_NAME, CHECKPOINT_NAME)  # the last is what says that there is a training
+    of_others = _OF_SHARDS if overwrite else (*names, *_OF_SHARDS)
+    if found := [name for name in of_others if (folder / name).exists()]:
+        raise UsageError(f"to={folder}: holds {found[0]}, but no training; name another folder")
+    if overwrite:
+        remove_events(folder)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from vidprep.models import similarity_guided_official as official
 
 OFFICIAL_KERNELS = ("linear", "linear_normalized", "delta", "delta_normalized")
 Kernel = Literal["linear", "kronecker", "linear_normalized", "delta", "delta_normalized"]
-Similarity = Literal["magnitude", "path", "angular", "spherical"]
+Similarity = Literal["magnitude", "angular", "spherical"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +73,9 @@ class SimilarityGuidedSampling(nn.Module):
         A frame weighs 1 in the middle of its bin and ``edge_weight`` at its edges, and a bin is the sum of its frames;
         or a bin is the mean of its frames (then nothing is learned about the bins: their gradient is 0).
         ``variant="official"``: linear, linear_normalized, delta, delta_normalized.
-    similarity : {"magnitude", "path", "angular", "spherical"}
-        What is cut into bins. "path", ours, is how far the embedding has gone since the first frame: so a bin holds
-        frames that follow each other, and more of them where little changes. Angles are the first ones of spherical
-        coordinates, each from 0 to pi; the last, which goes round, is not used: frames on both sides of its start
-        would not be alike.
+    similarity : {"magnitude", "angular", "spherical"}
+        What is cut into bins. Angles are the first ones of spherical coordinates, each from 0 to pi; the last, which
+        goes round, is not used: frames on both sides of its start would not be alike.
     order : {"similarity", "time"}
         Whether bins come in the order of their values, or of their frames' mean times.
     average : bool, optional
@@ -142,7 +140,7 @@ class SimilarityGuidedSampling(nn.Module):
         block_frames = min(self.block_frames or num_frames, num_frames)
         bins, num_blocks = bins_of(self.num_bins, block_frames), math.ceil(num_frames / block_frames)
         blocks = torch.arange(num_frames, device=maps.device) // block_frames
-        values = self._values(self.embed(maps), len(bins), block_frames * blocks)
+        values = self._values(self.embed(maps), len(bins))
         in_blocks = nn.functional.pad(values, (0, 0, 0, num_blocks * block_frames - num_frames))
         largest = in_blocks.view(-1, num_blocks, block_frames, len(bins)).amax(2)[:, blocks]
         positions = (values / largest.clamp_min(torch.finfo(values.dtype).tiny)).unbind(2)
@@ -155,12 +153,8 @@ class SimilarityGuidedSampling(nn.Module):
                 weights = weights * (1 - (1 - self.edge_weight) * from_centre)
         return Assignment(*_slots(index, num_blocks * math.prod(bins), self.order), weights)
 
-    def _values(self, embedded: torch.Tensor, num_values: int, first_frames: torch.Tensor) -> torch.Tensor:
-        """Return what is cut into bins [shape=(N, T, num_values)], not negative; given each frame's block's first."""
-        if self.similarity == "path":
-            steps = torch.linalg.vector_norm(embedded.diff(dim=1), dim=2, keepdim=True)
-            path = nn.functional.pad(steps.cumsum(1), (0, 0, 1, 0))
-            return path - path[:, first_frames]
+    def _values(self, embedded: torch.Tensor, num_values: int) -> torch.Tensor:
+        """Return what is cut into bins [shape=(N, T, num_values)], not negative."""
         magnitude: torch.Tensor = torch.linalg.vector_norm(embedded, dim=2, keepdim=True)
         if self.similarity == "magnitude":
             return magnitude
@@ -237,7 +231,7 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
     for name, value, allowed in (
         ("variant", sampler.variant, ("default", "official")),
         ("kernel", sampler.kernel, kernels),
-        ("similarity", sampler.similarity, ("magnitude", "path", "angular", "spherical")),
+        ("similarity", sampler.similarity, ("magnitude", "angular", "spherical")),
         ("order", sampler.order, ("similarity", "time")),
     ):
         if value not in allowed:
@@ -255,8 +249,8 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
         raise ValueError(f"num_bins={sampler.num_bins}: must be positive; give None for as many as frames")
     num_radial = 0 if sampler.similarity == "angular" else 1
     num_angles = len(bins) - num_radial
-    if sampler.similarity in ("magnitude", "path") and num_angles:
-        raise ValueError(f"num_bins={sampler.num_bins}: the {sampler.similarity} has one number of bins; give an int")
+    if sampler.similarity == "magnitude" and num_angles:
+        raise ValueError(f"num_bins={sampler.num_bins}: the magnitude has one number of bins; give an int")
     if sampler.similarity in ("angular", "spherical") and (
         sampler.num_bins is None or not 0 < num_angles <= embedding - 2
     ):

@@ -44,12 +44,11 @@ EXTRACTION = ExtractOptions(size="short:96", modalities=("rgb",))
 METHODS: Mapping[str, Mapping[str, Any] | None] = {
     "all-frames": None,
     "fewer-frames": None,
-    "sgs-time": {"order": "time", "average": True},
-    "sgs-path": {"similarity": "path", "num_bins": 10, "average": True},
     "sgs": {},
+    "sgs-blocks": {"block_frames": 4},
 }
 """Options of the sampling. None are baselines: on all frames, or on evenly chosen ones for about as many GMAC as with
-sampling. ``sgs`` is the paper's: bins are sums, in the order of similarity."""
+sampling. Both samplings are the paper's: over the whole clip, and, as on Something-Something, over blocks."""
 
 
 class Differences(nn.Module):

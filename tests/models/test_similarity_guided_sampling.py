@@ -1,10 +1,12 @@
 """Similarity-guided sampling: identities, a slow oracle, finite differences."""
 
-import itertools
 import math
+import warnings
+from pathlib import Path
 from typing import Any
 
 import networks as _networks  # noqa: F401 - one thread for all tests of networks
+import onnxruntime
 import pytest
 import torch
 from hypothesis import given, settings
@@ -190,26 +192,6 @@ def test_kronecker_leaves_nothing_to_wait_for_among_ranks() -> None:
     assert not any(parameter.requires_grad for parameter in sampling.parameters())
 
 
-@torch.no_grad()
-@pytest.mark.parametrize("seed", range(3))
-def test_bins_along_the_path_hold_neighbours_in_time(seed: int) -> None:
-    """Which frames share one is decided by how far the embedding has gone: as a loop says it."""
-    torch.manual_seed(seed)
-    sampling = SimilarityGuidedSampling(num_channels=4, similarity="path", num_bins=4, average=True).eval().double()
-    clips = torch.rand(3, 4, 9, 2, 2, dtype=torch.float64)
-    embedded = sampling.embed(clips)
-    slots = sampling.assign(clips).slots
-    for clip, found in zip(embedded, slots, strict=True):
-        gone = [0.0]
-        for one, other in itertools.pairwise(clip):
-            gone.append(gone[-1] + float((other - one).norm()))
-        bins = [min(int(4 * way / gone[-1]), 3) for way in gone]
-        ranks = sorted(set(bins))
-        assert found.tolist() == [ranks.index(place) for place in bins]
-    still = clips[:, :, :1].expand(-1, -1, 9, -1, -1)
-    assert sampling(still)[1].tolist() == [1, 1, 1]
-
-
 @settings(max_examples=25)
 @given(seed=st.integers(0, 99), clips=st.permutations(range(3)))
 def test_batch_mates_do_not_matter(seed: int, clips: list[int]) -> None:
@@ -320,10 +302,28 @@ class Static(nn.Module):
         return self.sampler.aggregate(maps, assignment, maps.shape[2]), assignment.num_bins
 
 
-def test_the_static_parts_compile() -> None:
+@pytest.mark.parametrize("options", [{"order": "time"}, {"block_frames": 3}])
+def test_the_static_parts_compile(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
-    static = Static(SimilarityGuidedSampling(num_channels=6, order="time", block_frames=4).eval())
+    static = Static(SimilarityGuidedSampling(num_channels=6, **options).eval())
     maps = torch.randn(2, 6, 8, 4, 4)
     compiled = torch.compile(static, fullgraph=True, backend="aot_eager")
     for found, expected in zip(compiled(maps), static(maps), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"block_frames": 3}, {"kernel": "kronecker"}])
+def test_the_static_parts_are_exported(options: dict[str, Any], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    static = Static(SimilarityGuidedSampling(num_channels=6, **options).eval())
+    maps = torch.randn(2, 6, 8, 4, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own
+        torch.onnx.export(static, (maps,), tmp_path / "a.onnx", dynamo=True, verbose=False)
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx", providers=["CPUExecutionProvider"])
+    for found, expected in zip(
+        session.run(None, {session.get_inputs()[0].name: maps.numpy()}), static(maps), strict=True
+    ):
+        torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-4, atol=1e-5)

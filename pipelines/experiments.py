@@ -159,13 +159,13 @@ def train_and_evaluate(run: Run, folder: Path, look: Look) -> Row:
     return made_once(folder / f"{run.name}.json", make)
 
 
-def options_of(page: str | None) -> argparse.Namespace:
-    """Return what an experiment's command is told; ``page`` is its help."""
+def options_of(page: str | None, *, epochs: tuple[int, int]) -> argparse.Namespace:
+    """Return what an experiment's command is told; ``page`` is its help, ``epochs`` are those without ``--epochs``."""
     parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="folder for shards, checkpoints and results")
     parser.add_argument("--egogestar", type=Path, help="the folder of EgoGestAR; without, the demo dataset alone")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="give each of two processes some")
-    parser.add_argument("--epochs", type=int, nargs=2, default=(5, 15), help="on the demo dataset and on EgoGestAR")
+    parser.add_argument("--epochs", type=int, nargs=2, default=epochs, help="on the demo dataset and on EgoGestAR")
     parser.add_argument("--made", action="store_true", help="train nothing: the table of the runs that there are")
     parser.add_argument("--readme", type=Path, help="write the tables into this page, between their marks")
     options = parser.parse_args()

@@ -176,7 +176,7 @@ def _bins(row: Row, which: str) -> list[float]:
 
 def main() -> None:
     """Make what is missing, and print the table of what there is."""
-    options = options_of(__doc__)
+    options = options_of(__doc__, epochs=(5, 25))
     torch.set_num_threads(1)
     shards = {}
     if options.egogestar:

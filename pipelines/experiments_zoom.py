@@ -216,7 +216,7 @@ def table_of_crops(rows: list[Row]) -> str:
 
 def main() -> None:
     """Make what is missing, and print the tables of what there is."""
-    options = options_of(__doc__)
+    options = options_of(__doc__, epochs=(5, 15))
     torch.set_num_threads(1)
     shards = {"demo": options.results / "demo" if options.made else demo_shards(options.results, EXTRACTION, DEMO)}
     if options.egogestar:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -42,8 +42,8 @@ class AdaptiveTemporalResolution(nn.Module):
         Changed: its ReLU there is taken out. Its parameters keep their names, so weights load before and after.
     after : str
         The stage.
-    block_frames : int or tuple of int, optional
-        Of the sampling; a tuple has one for each pathway: (2, 8) for SlowFast's slow and fast one.
+    block_frames : int or sequence of int, optional
+        Of the sampling; a sequence has one for each pathway: (2, 8) for SlowFast's slow and fast one.
     **options
         Of :class:`~vidprep.models.SimilarityGuidedSampling`, one for each pathway.
 
@@ -66,7 +66,7 @@ class AdaptiveTemporalResolution(nn.Module):
         network: VideoNetwork,
         *,
         after: str = "res2",
-        block_frames: int | tuple[int, ...] | None = None,
+        block_frames: int | Sequence[int | None] | None = None,
         **options: Any,
     ) -> None:
         super().__init__()
@@ -79,11 +79,9 @@ class AdaptiveTemporalResolution(nn.Module):
             raise ValueError(f"after={after!r}: must be a stage before the last; choose one of {', '.join(possible)}")
         self.network, self.after = network, after
         stages = network.stage(after)
-        blocks = block_frames if isinstance(block_frames, tuple) else (block_frames,) * len(stages)
+        blocks = tuple(block_frames) if isinstance(block_frames, Sequence) else (block_frames,) * len(stages)
         if len(blocks) != len(stages):
-            raise ValueError(
-                f"block_frames={block_frames}: must be one for each pathway, of which there are {len(stages)}"
-            )
+            raise ValueError(f"block_frames={block_frames}: give an int, or one for each of {len(stages)} pathways")
         samplers = [
             SimilarityGuidedSampling(num_channels=_num_channels(stage), block_frames=of_stage, **options)
             for stage, of_stage in zip(stages, blocks, strict=True)
@@ -162,5 +160,5 @@ def _num_channels(stage: nn.Sequential) -> int:
     """Return the channels of a stage's maps: those that its last normalisation has."""
     widths = [module.num_features for module in stage.modules() if isinstance(module, nn.BatchNorm3d)]
     if not widths:
-        raise ValueError("network: runs on each frame alone, so there is no time to sample; give a 3D network")
+        raise ValueError("network: its stages are on single frames, which time can't be sampled in; give a 3D network")
     return widths[-1]

@@ -10,7 +10,6 @@ trained together, through a differentiable sampler::
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -18,9 +17,10 @@ import torch
 import torchvision
 from torch import nn
 
-from vidprep.models.cropping import Crop, sample
+from vidprep.models.cropping import Crop
 from vidprep.models.guides import busiest_place, guide_maps
-from vidprep.models.weights import with_input_channels
+from vidprep.models.weights import load_weights, with_input_channels
+from vidprep.models.zooms import DEFAULT_SCALE, DEFAULT_SHEAR, Zoom
 
 Parameters = Literal["scale", "scale+translation", "scale+shear", "all"]
 
@@ -32,8 +32,6 @@ _FREE: dict[str, tuple[int, ...]] = {  # which of scale, x, y, and the two shear
     "all": _SCALE + _POSITION + _SHEAR,
 }
 _NUM_PARAMETERS = 5
-_DEFAULT_START = 0.875  # 112 of 128 rows: the crop that the paper's networks are trained and tested with
-DEFAULT_SHEAR = 0.1
 _MAX_SHEAR = 0.5
 Centre = Literal["frame", "guide"]
 
@@ -71,69 +69,25 @@ class LNet(nn.Module):
 
         The first layer gets the mean over red, green and blue for each frame, times 3 / num_frames, so that maps that
         are all alike give what a grey picture gives.
+
+        Raises
+        ------
+        WeightsError
+            If names or shapes are others; it says which.
         """
-        own = self.state_dict()
-        num_frames = own["features.0.0.weight"].shape[1]
+        own, first = self.state_dict(), "features.0.0.weight"
         taken = {name: value for name, value in state.items() if not name.startswith("classifier.")}
-        first = with_input_channels(state["features.0.0.weight"], num_frames, scale=3 / num_frames)
-        taken["features.0.0.weight"] = first
-        self.load_state_dict({name: own[name] for name in own if name.startswith("classifier.")} | taken)
-
-
-class Zoom(nn.Module):
-    """What shows a network a part of its frames; the kinds differ in how they choose it.
-
-    In training, what they don't choose themselves is drawn: the position, equally likely wherever the crop is inside
-    the frame, and the shear. Draws come from torch's global generator. In evaluation nothing is drawn.
-    """
-
-    def __init__(self, size: int, max_scale: float, *, draw_position: bool, draw_shear: float, antialias: bool) -> None:
-        super().__init__()
-        self.size = size
-        self.max_scale = max_scale
-        self.draw_position = draw_position
-        self.draw_shear = draw_shear
-        self.antialias = antialias
-
-    @abstractmethod
-    def crop(self, frames: torch.Tensor, guide: torch.Tensor | None = None) -> Crop:
-        """Return the chosen crops, without what is drawn in training."""
-
-    def forward(self, frames: torch.Tensor, guide: torch.Tensor | None = None) -> torch.Tensor:
-        """Return what the network shall see.
-
-        Parameters
-        ----------
-        frames : torch.Tensor
-            Clips [shape=(N, C, T, H, W)], uint8 or float. The larger they are, the more detail there is to zoom into.
-        guide : torch.Tensor, optional
-            What :func:`vidprep.models.guides.guide_maps` takes, of the same clips [shape=(N, c, t, h, w)], of any size.
-
-        Returns
-        -------
-        torch.Tensor
-            Crops [shape=(N, C, T, size, size)] in the frames' range, float32 (float64 of such weights).
-        """
-        crop = self.crop(frames, guide)
-        if self.training:
-            crop = self._drawn(crop)
-        height, width = frames.shape[3:]
-        max_shrink = self.max_scale * min(height, width) / self.size if self.antialias else 1.0
-        return sample(frames, crop.theta(height, width), self.size, max_shrink=max_shrink)
-
-    def _drawn(self, crop: Crop) -> Crop:
-        position, shear = crop.position, crop.shear
-        if self.draw_position:
-            position = torch.rand_like(position) * 2 - 1
-        if self.draw_shear:
-            shear = (torch.rand_like(shear) * 2 - 1) * self.draw_shear
-        return Crop(crop.scale, position, shear)
+        if first in taken:
+            num_frames = own[first].shape[1]
+            taken[first] = with_input_channels(taken[first], num_frames, scale=3 / num_frames)
+        head = {name: own[name] for name in own if name.startswith("classifier.")}
+        load_weights(self, taken | head, source="state of torchvision's efficientnet_b0")
 
 
 class AdaptiveZoom(Zoom):
     """Zooms to where a clip's guide says that something happens; in front of any network on clips.
 
-    All frames of a clip are cropped alike. Training begins at the crop of scale ``start`` in the middle.
+    All frames of a clip are cropped alike. Training begins at the crop of scale ``start``.
 
     Parameters
     ----------
@@ -147,8 +101,8 @@ class AdaptiveZoom(Zoom):
         The scale that training begins with: side of the crop over the short side of the frame.
     centre : {"frame", "guide"}
         Where the crop stands before anything is predicted: in the middle, as in the paper; or where the guide has
-        most, which costs nothing and needs no gradient. Places that LNet predicts are counted from there. (LNet can't
-        learn them through a network that has learned nothing: `models/README.md`.)
+        most, as in :class:`GuidedZoom`, which costs nothing and needs no gradient. Places that LNet predicts are
+        counted from there. (LNet can't learn them through a network that has learned nothing: `models/README.md`.)
     limits : (float, float)
         Scales stay between them; 4/3 shows all of a 4:3 frame.
     guide_size : (int, int), optional
@@ -172,7 +126,7 @@ class AdaptiveZoom(Zoom):
         size: int,
         num_frames: int = 16,
         parameters: Parameters = "scale",
-        start: float = _DEFAULT_START,
+        start: float = DEFAULT_SCALE,
         centre: Centre = "frame",
         limits: tuple[float, float] = (0.3, 1.2),
         guide_size: tuple[int, int] | None = (64, 86),
@@ -180,11 +134,13 @@ class AdaptiveZoom(Zoom):
         antialias: bool = True,
     ) -> None:
         if parameters not in _FREE:
-            raise ValueError(f"parameters={parameters}: must be among {', '.join(_FREE)}")
+            raise ValueError(f"parameters={parameters}: must be among {', '.join(_FREE)}; choose one")
         if centre not in get_args(Centre):
-            raise ValueError(f"centre={centre}: must be frame or guide")
+            raise ValueError(f"centre={centre}: must be frame or guide; choose one")
         if not 0 < limits[0] < start < limits[1]:
-            raise ValueError(f"start={start}, limits={limits}: must be 0 < lower limit < start < upper limit")
+            raise ValueError(
+                f"start={start}, limits={limits}: must be 0 < lower limit < start < upper limit; change one of them"
+            )
         free = _FREE[parameters]
         super().__init__(
             size,
@@ -196,14 +152,8 @@ class AdaptiveZoom(Zoom):
         self.num_frames = num_frames
         self.guide_size = guide_size
         self.free = list(free)
-        self.centre = centre
-        self.start_scale = start
+        self.start, self.limits, self.centre = start, limits, centre
         self.lnet = LNet(num_frames, len(free))
-        ends = (start - limits[0], limits[1] - start), (1, 1), (1, 1), (_MAX_SHEAR,) * 2, (_MAX_SHEAR,) * 2
-        self.start: torch.Tensor
-        self.room: torch.Tensor
-        self.register_buffer("start", torch.tensor([start, 0, 0, 0, 0]), persistent=False)
-        self.register_buffer("room", torch.tensor(ends), persistent=False)  # below and above the start
 
     def crop(self, frames: torch.Tensor, guide: torch.Tensor | None = None) -> Crop:
         """Return the predicted crops, without what is drawn in training."""
@@ -213,65 +163,23 @@ class AdaptiveZoom(Zoom):
                 " [shape=(N, c, num_frames, h, w)]; give AdaptiveZoom the number of frames that the guide has"
             )
         maps = guide_maps(guide, self.guide_size)
-        predicted = self.lnet(maps).to(self.start.dtype)  # in autocast it is shorter
+        predicted = self.lnet(maps)
+        predicted = predicted.to(self.lnet.classifier[1].weight.dtype)  # in autocast it is shorter
         raw = predicted.new_zeros(len(predicted), _NUM_PARAMETERS)
         # Else a step of training would move theta as far as all weights of the head together, which is into its limits.
         raw[:, self.free] = predicted / math.sqrt(self.lnet.classifier[1].in_features)
-        crop = _crop_of(self.start + _within(raw, self.room))
+        low, high = self.limits
+        crop = Crop(
+            self.start + _within(raw[:, 0], self.start - low, high - self.start),
+            _within(raw[:, 1:3], 1, 1),
+            _within(raw[:, 3:5], _MAX_SHEAR, _MAX_SHEAR),
+        )
         if self.centre == "frame":
             return crop
-        return crop.around(busiest_place(maps, self.start_scale), *frames.shape[3:])
+        return crop.around(busiest_place(maps, self.start), *frames.shape[3:])
 
 
-class FixedZoom(Zoom):
-    """The baseline: crops of a given scale, or of one drawn from a range, in the middle or anywhere (Table 7).
-
-    Parameters
-    ----------
-    size : int
-        Pixels of the result's side.
-    scale : float or (float, float)
-        Side of the crop over the short side of the frame; of a range, one is drawn for each clip, in evaluation too.
-    anywhere : bool
-        Whether the position is drawn in evaluation too.
-    augment, shear : bool, float
-        Whether positions, and shears of at most this, are drawn in training.
-    antialias : bool
-        See :class:`AdaptiveZoom`.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: int,
-        scale: float | tuple[float, float] = _DEFAULT_START,
-        anywhere: bool = False,
-        augment: bool = True,
-        shear: float = 0.0,
-        antialias: bool = True,
-    ) -> None:
-        low, high = (scale, scale) if isinstance(scale, float | int) else scale
-        if not 0 < low <= high:
-            raise ValueError(f"scale={scale}: must be above 0; of a range, the lower end first")
-        super().__init__(size, high, draw_position=augment, draw_shear=shear if augment else 0.0, antialias=antialias)
-        self.scale = (low, high)
-        self.anywhere = anywhere
-
-    def crop(self, frames: torch.Tensor, guide: torch.Tensor | None = None) -> Crop:
-        """Return the crops, without what is drawn in training alone."""
-        low, high = self.scale
-        zeros = torch.zeros(len(frames), _NUM_PARAMETERS, device=frames.device)
-        crop = _crop_of(zeros)
-        scale = low + (high - low) * torch.rand_like(crop.scale) if high > low else crop.scale + low
-        position = torch.rand_like(crop.position) * 2 - 1 if self.anywhere else crop.position
-        return Crop(scale, position, crop.shear)
-
-
-def _within(raw: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
-    """Keep numbers between ``-room[:, 0]`` and ``room[:, 1]``, smoothly: near 0 they stay what they are."""
-    side = torch.where(raw < 0, room[:, 0], room[:, 1])
+def _within(raw: torch.Tensor, below: float, above: float) -> torch.Tensor:
+    """Keep numbers between ``-below`` and ``above``, smoothly: near 0 they stay what they are."""
+    side = torch.full_like(raw, above).masked_fill(raw < 0, below)
     return side * torch.tanh(raw / side)
-
-
-def _crop_of(parameters: torch.Tensor) -> Crop:
-    return Crop(parameters[:, 0], parameters[:, 1:3], parameters[:, 3:5])

@@ -61,12 +61,13 @@ class SimilarityGuidedSampling(nn.Module):
         Of the maps.
     num_bins : int, tuple of int or None
         Bins of the magnitude; of each angle; or of the magnitude and of each angle. None, for the magnitude: as many
-        as the clip (or the block) has frames. The attribute may be changed after training, to compute more or less.
+        as the clip, or a whole block, has frames. The attribute may be changed after training, to compute more or
+        less.
     block_frames : int, optional
-        Frames share a bin only with those of their block of so many neighbours, each block has its own bins, and
+        Frames share a bin only with those of their block of so many neighbours; each block has its own bins, and
         blocks keep their order: for actions that are told apart by what comes first. The paper takes 8 of SlowFast's
-        64 fast frames and 2 of its 16 slow ones for Something-Something (its supplement, A). Without, a frame may
-        share a bin with any of its clip.
+        64 fast frames and 2 of its 16 slow ones for Something-Something (its supplement, A). A last block may be
+        shorter. Without, a frame may share a bin with any of its clip.
     embedding : int
         Numbers that a frame is embedded in, L in the paper.
     kernel : {"linear", "kronecker"}
@@ -124,13 +125,15 @@ class SimilarityGuidedSampling(nn.Module):
 
     def embed(self, maps: torch.Tensor) -> torch.Tensor:
         """Return the embedding of each frame [shape=(N, T, L)], of the weights' type."""
+        if 0 in maps.shape:
+            raise ValueError(f"maps={tuple(maps.shape)}: must hold clips of at least one frame; leave empty ones out")
         if maps.shape[1] != self.num_channels:
             raise ValueError(
                 f"maps={tuple(maps.shape)}: must have num_channels={self.num_channels}; make the sampling for them"
             )
         with torch.autocast(maps.device.type, enabled=False):  # bins are no sharper than the numbers
             dtype = next((one.dtype for one in self.parameters()), maps.dtype)
-            means = maps.to(dtype).mean((3, 4))
+            means = maps.mean((3, 4), dtype=dtype)
             embedded: torch.Tensor = self.bn(self.fc(means.transpose(1, 2)).transpose(1, 2))
         return embedded.transpose(1, 2)
 
@@ -242,8 +245,11 @@ def _check(sampler: SimilarityGuidedSampling, embedding: int) -> None:
         raise ValueError(
             f"edge_weight={sampler.edge_weight}: must be in [0, 1]; choose 0.5; the paper's is 0, which loses frames"
         )
-    if sampler.block_frames is not None and sampler.block_frames < 1:
-        raise ValueError(f"block_frames={sampler.block_frames}: must be positive; choose 4 or 8, or None for no blocks")
+    block_frames = sampler.block_frames
+    if block_frames is not None and not (isinstance(block_frames, int) and block_frames >= 1):
+        raise ValueError(
+            f"block_frames={block_frames}: must be a positive integer; choose 4 or 8, or None for no blocks"
+        )
     bins = bins_of(sampler.num_bins, 1)
     if min(bins) < 1:
         raise ValueError(f"num_bins={sampler.num_bins}: must be positive; give None for as many as frames")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,11 @@ class Run:
     test_split: str
 
     @property
+    def settings(self) -> dict[str, str]:
+        """All that its result depends on, but for the shards."""
+        return {**self.recipe.identity, **self.recipe.facts}
+
+    @property
     def name(self) -> str:
         """Of its folder and its file."""
         return "-".join((self.dataset, self.test_split.replace("/", "-"), self.method, str(self.seed)))
@@ -66,18 +72,21 @@ class Run:
 
 def runs_of(
     methods: Sequence[str],
-    recipe: Callable[[str, int], Recipe],
+    recipe: Callable[[str, str, int], Recipe],
     shards: Mapping[str, Path],
     seeds: Sequence[int],
     epochs: Mapping[str, int],
 ) -> list[Run]:
-    """Return all runs: on the demo dataset's first split, and, seed by seed, on the next fold of EgoGestAR."""
+    """Return all runs: on the demo dataset's first split, and, seed by seed, on the next fold of EgoGestAR.
+
+    ``recipe`` makes those of a dataset, a method and a number of epochs.
+    """
     return [
         Run(
             dataset=dataset,
             method=method,
             seed=seed,
-            recipe=recipe(method, epochs[dataset]),
+            recipe=_named(recipe(dataset, method, epochs[dataset])),
             shards=shards[dataset],
             train_split=f"{split}/train",
             test_split=f"{split}/test",
@@ -85,6 +94,11 @@ def runs_of(
         for seed, dataset, method in product(seeds, shards, methods)
         for split in ("split1" if dataset == "demo" else f"fold{FOLDS[seed % len(FOLDS)]}",)
     ]
+
+
+def _named(recipe: Recipe) -> Recipe:
+    """Name a recipe by its model, so that another model's run or result is not taken for its own."""
+    return replace(recipe, name=re.sub(r" at 0x[0-9a-f]+", "", repr(recipe.model)))
 
 
 def demo_shards(folder: Path, options: ExtractOptions, settings: DemoSettings | None = None) -> Path:
@@ -120,15 +134,27 @@ def egogestar_shards(source: Path, folder: Path, options: ExtractOptions) -> Pat
     return extract(source, folder / "egogestar", options, manifest=table).out
 
 
-def made_once(path: Path, make: Callable[[], Row]) -> Row:
-    """Return what a JSON file holds, or make it: so experiments can be killed and go on."""
+def made_once(path: Path, settings: Mapping[str, str], make: Callable[[], Row]) -> Row:
+    """Return what a JSON file holds, or make it: so experiments can be killed and go on.
+
+    Raises
+    ------
+    UsageError
+        If it was made with other settings.
+    """
     if not path.exists():
-        made = json.dumps(make(), indent=1)
+        made = json.dumps({**make(), "settings": dict(settings)}, indent=1)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         part.write_text(made)
         part.rename(path)
     row: Row = json.loads(path.read_text())
+    if changed := [name for name in settings if settings[name] != row["settings"].get(name)]:
+        name = changed[0]
+        raise UsageError(
+            f"{name}={settings[name]}: {path} was made with {row['settings'].get(name)}; name another folder for"
+            " results, or remove this file and the folder of its run"
+        )
     return row
 
 
@@ -136,7 +162,7 @@ def train_and_evaluate(run: Run, folder: Path, look: Look) -> Row:
     """Train and evaluate; a run that was made before is read."""
 
     def make() -> Row:
-        start = time.process_time()
+        is_whole, start = not (folder / run.name).exists(), time.process_time()
         options = TrainOptions(split=run.train_split, seed=run.seed)
         summary = train(run.recipe, run.shards, folder / run.name, options)
         seconds = time.process_time() - start
@@ -152,11 +178,11 @@ def train_and_evaluate(run: Run, folder: Path, look: Look) -> Row:
             "class_accuracies": dict(zip(found.classes, by_class, strict=True)),
             "gmacs": found.cost.macs / 1e9,
             "views_per_second": found.speed.views_per_second,
-            "train_cpu_seconds": seconds,
+            "train_cpu_seconds": seconds if is_whole else None,  # of what was killed and went on, they are too few
             **look(model, recipe, run.shards, run.test_split),
         }
 
-    return made_once(folder / f"{run.name}.json", make)
+    return made_once(folder / f"{run.name}.json", run.settings, make)
 
 
 def options_of(page: str | None, *, epochs: tuple[int, int]) -> argparse.Namespace:
@@ -164,7 +190,7 @@ def options_of(page: str | None, *, epochs: tuple[int, int]) -> argparse.Namespa
     parser = argparse.ArgumentParser(description=page, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="folder for shards, checkpoints and results")
     parser.add_argument("--egogestar", type=Path, help="the folder of EgoGestAR; without, the demo dataset alone")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="give each of two processes some")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="so two processes may share them")
     parser.add_argument("--epochs", type=int, nargs=2, default=epochs, help="on the demo dataset and on EgoGestAR")
     parser.add_argument("--made", action="store_true", help="train nothing: the table of the runs that there are")
     parser.add_argument("--readme", type=Path, help="write the tables into this page, between their marks")
@@ -189,9 +215,11 @@ def publish(tables: str, mark: str, page: Path | None) -> None:
         page.write_text(f"{before}{begin}{tables}\n{end}{after}")
 
 
-def mean_and_spread(values: Iterable[float], digits: int = 1, scale: float = 1.0) -> str:
-    """Return the mean and the standard deviation over runs, as a table has them."""
-    numbers = [scale * value for value in values]
+def mean_and_spread(values: Iterable[float | None], digits: int = 1, scale: float = 1.0) -> str:
+    """Return the mean and the standard deviation over runs, as a table has them; of those that are known."""
+    numbers = [scale * value for value in values if value is not None]
+    if not numbers:
+        return ""
     spread = f" ± {statistics.stdev(numbers):.{digits}f}" if len(numbers) > 1 else ""
     return f"{statistics.mean(numbers):.{digits}f}{spread}"
 

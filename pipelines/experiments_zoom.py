@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from vidprep.dataset import Resize, Segments, ShardDataset
-from vidprep.models import AdaptiveZoom, FixedZoom
-from vidprep.models.adaptive_zoom import Zoom
+from vidprep.models import AdaptiveZoom, FixedZoom, GuidedZoom
+from vidprep.models.zooms import Zoom
 from vidprep.pipelines.demo_clip import CLASSES, DemoSettings
 from vidprep.pipelines.evaluate import Options as EvaluateOptions
 from vidprep.pipelines.evaluate import evaluate
@@ -50,21 +50,24 @@ LIMITS = (0.25, 4 / 3)  # the upper one shows all of a 4:3 frame
 DEMO = DemoSettings(clips_per_group=4)
 EXTRACTION = ExtractOptions(size="short:128", modalities=("rgb", "motion", "residual"))
 
-_GUIDE_SIZE = (32, 43)  # a quarter of the frame, as the paper has it
+GUIDE_SIZE = (32, 43)  # a quarter of the frame, as the paper has it
 _fixed = partial(FixedZoom, size=SIZE, shear=0.1)
-_zoom = partial(AdaptiveZoom, size=SIZE, num_frames=NUM_FRAMES, limits=LIMITS, guide_size=_GUIDE_SIZE)
+_zoom = partial(AdaptiveZoom, size=SIZE, num_frames=NUM_FRAMES, limits=LIMITS, guide_size=GUIDE_SIZE)
 _at_guide = partial(_zoom, centre="guide", start=0.5)
 
-METHODS: Mapping[str, tuple[Callable[[], Zoom], str, float]] = {
-    "centre": (_fixed, "residual", 1),
-    "paper": (_zoom, "residual", 1),
-    "at-residual": (_at_guide, "residual", 1),
-    "at-motion": (_at_guide, "motion", 1),
-    "at-rgb": (_at_guide, "rgb", 1),
-    "at-residual-fixed": (_at_guide, "residual", 0),
+METHODS: Mapping[str, tuple[Callable[[], Zoom], str]] = {
+    "centre": (_fixed, "residual"),
+    "paper": (_zoom, "residual"),
+    "paper-rgb": (_zoom, "rgb"),
+    "at-residual": (_at_guide, "residual"),
+    "at-motion": (_at_guide, "motion"),
+    "at-rgb": (_at_guide, "rgb"),
+    "at-residual-unlearned": (partial(GuidedZoom, size=SIZE, scale=0.5, guide_size=GUIDE_SIZE), "residual"),
+    "at-residual-wide": (partial(_at_guide, start=0.875), "residual"),
 }
-"""Zoom, guide, and the learning rate of LNet over that of the network; without, its scale stays at the start."""
-OF_EGOGESTAR = ("centre", "paper", "at-residual")
+"""Zoom and guide."""
+OF_DEMO = tuple(name for name in METHODS if name != "at-residual-wide")
+OF_EGOGESTAR = ("centre", "paper", "at-residual", "at-residual-wide")
 
 CROPS: Mapping[str, Callable[[], Zoom]] = {
     "random 80-100 %": partial(_fixed, scale=(0.8, 1.0), anywhere=True),
@@ -101,17 +104,16 @@ class SmallNetwork(nn.Sequential):
         return logits
 
 
-def _model(method: str, num_classes: int) -> nn.Module:
+def _model(make: Callable[[], Zoom], guide: str, num_classes: int) -> nn.Module:
     network = SmallNetwork(num_classes)  # first, so that it begins alike in all methods
-    make, guide, _ = METHODS[method]
     return Zoomed(make(), network, guide)
 
 
-def recipe(method: str, epochs: int) -> Recipe:
-    """Return the recipe of a method: the same for all, but for the zoom."""
-    guide, rate = METHODS[method][1:]
+def recipe(dataset: str, method: str, epochs: int) -> Recipe:
+    """Return the recipe of a method: the same for all and on all datasets, but for the zoom."""
+    make, guide = METHODS[method]
     return Recipe(
-        model=partial(_model, method),
+        model=partial(_model, make, guide),
         modalities=tuple(dict.fromkeys(("rgb", guide))),
         train_clips=Segments(NUM_FRAMES),  # one frame each from the middle of 9 parts of the video
         test_clips=Segments(NUM_FRAMES),
@@ -121,7 +123,6 @@ def recipe(method: str, epochs: int) -> Recipe:
         batch_size=8,
         optimiser="adamw",
         learning_rate=2e-3,
-        learning_rate_of={} if rate == 1 else {"zoom.lnet": rate},
         weight_decay=0.05,
         warmup_epochs=1,
         max_grad_norm=5.0,
@@ -146,7 +147,7 @@ def crops_of(model: nn.Module, how: Recipe, shards: Path, split: str) -> dict[st
 def runs(shards: Mapping[str, Path], seeds: list[int], epochs: Mapping[str, int]) -> list[Run]:
     """Return all runs: see :func:`~vidprep.pipelines.experiments.runs_of`."""
     found = runs_of(tuple(METHODS), recipe, shards, seeds, epochs)
-    return [run for run in found if run.dataset == "demo" or run.method in OF_EGOGESTAR]
+    return [run for run in found if run.method in (OF_DEMO if run.dataset == "demo" else OF_EGOGESTAR)]
 
 
 def other_crops(run: Run, adaptive: Row, folder: Path) -> Row:
@@ -174,7 +175,7 @@ def other_crops(run: Run, adaptive: Row, folder: Path) -> Row:
             found[name] = top_k(scores.scores, scores.labels, 1)
         return {"dataset": run.dataset, "seed": run.seed, "top1": found}
 
-    return made_once(folder / f"{run.name}-crops.json", make)
+    return made_once(folder / f"{run.name}-crops.json", run.settings, make)
 
 
 def table(rows: list[Row]) -> str:

@@ -13,9 +13,9 @@ from torch import nn
 
 from vidprep.dataset import CenterCrop, Flip, MultiScaleCrop, Resize, Segments, ShortSide
 from vidprep.models import AdaptiveTemporalResolution, AdaptiveZoom, FixedZoom
-from vidprep.models.adaptive_zoom import DEFAULT_SHEAR, Zoom
 from vidprep.models.backbones import BACKBONES, Backbone, coviar
 from vidprep.models.backbones.network import VideoNetwork
+from vidprep.models.zooms import DEFAULT_SHEAR, Zoom
 from vidprep.pipelines.recipe import Recipe
 from vidprep.pipelines.recipes_networks import RGB, fine_tuned, from_scratch
 

@@ -1,6 +1,7 @@
 """Networks with sampling inside: what they compute doesn't depend on the batch, in training neither, and saves."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -76,7 +77,9 @@ def test_released_checkpoints_load_with_their_sampling() -> None:
 
 
 def test_networks_that_have_no_time_or_no_stages_are_refused() -> None:
-    with pytest.raises(ValueError, match="runs on each frame alone, so there is no time to sample; give a 3D network"):
+    with pytest.raises(
+        ValueError, match="its stages are on single frames, which time can't be sampled in; give a 3D network"
+    ):
         AdaptiveTemporalResolution(BACKBONES["tsm_resnet50"].build(2))
     with pytest.raises(TypeError, match=r"network=Linear: must be a VideoNetwork.*own"):
         AdaptiveTemporalResolution(nn.Linear(2, 2))  # type: ignore[arg-type]
@@ -130,18 +133,41 @@ def test_with_a_bin_for_each_frame_it_is_the_network(network: AdaptiveTemporalRe
     torch.testing.assert_close(sampled, network.network(clips), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("num_frames", [1, 5, 16])
+def test_each_pathway_has_blocks_of_its_own(num_frames: int) -> None:
+    """Those of the paper for Something-Something: 2 frames of the slow pathway, 8 of the fast one."""
+    network, clips = adaptive("slowfast_r18_8x8", block_frames=[2, 8]), clips_of_many_lengths(num_frames)
+    logits = network(clips)
+    logits.sum().backward()
+    num_slow = network.network.pathways(clips)[0].shape[2]
+    least = torch.tensor([math.ceil(num_slow / 2), math.ceil(num_frames / 8)])
+    assert (network.last_num_bins >= least).all()
+    for sampler in network.samplers:
+        sampler.num_bins = 1  # type: ignore[assignment]
+    assert torch.equal(network(clips).isfinite().all(1), torch.ones(4, dtype=torch.bool))
+    assert torch.equal(network.last_num_bins, least.expand(4, 2))
+    alone = network(clips[1:2])
+    torch.testing.assert_close(alone, network(clips)[1:2], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("blocks", [(2, 8), (2.5,), 2.5, "8"])
+def test_blocks_that_can_not_be_meant_are_refused(blocks: object) -> None:
+    with pytest.raises(
+        ValueError, match=r"block_frames=.*: (give an int, or one for each of 1 pathways|must be a positive)"
+    ):
+        adaptive("resnet3d_18", block_frames=blocks)
+
+
 @torch.no_grad()
-def test_each_pathway_has_blocks_of_its_own() -> None:
-    """The paper's blocks for Something-Something: 8 frames of the fast pathway, 2 of the slow one."""
-    network = adaptive("slowfast_r18_8x8", block_frames=(2, 8))
-    assert [sampler.block_frames for sampler in network.samplers] == [2, 8]
-    with pytest.raises(ValueError, match=r"block_frames=\(2, 8\): give an int, or one for each of 1 pathways"):
-        adaptive("resnet3d_18", block_frames=(2, 8))
-    for block_frames, num_bins in ((4, 4), (2, 8), (None, 1)):
-        network = adaptive("resnet3d_18", "stem", block_frames=block_frames)
-        network.samplers[0].num_bins = 1  # type: ignore[assignment]
-        network(clips_of_many_lengths(16))
-        assert network.last_num_bins.unique().tolist() == [num_bins]
+def test_under_autocast_frames_are_grouped_by_exact_numbers() -> None:
+    """Maps of the same numbers go to the same bins, with the same weights, whatever type the network computes in."""
+    sampler = adaptive("resnet3d_18").samplers[0]
+    maps = torch.randn(3, sampler.num_channels, 16, 2, 2, generator=torch.Generator().manual_seed(3))  # type: ignore[call-overload]
+    expected = sampler.assign(maps)  # type: ignore[operator]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = sampler.assign(maps)  # type: ignore[operator]
+    assert torch.equal(found.slots, expected.slots)
+    assert torch.equal(found.weights, expected.weights)
 
 
 def test_weights_keep_their_names() -> None:

@@ -97,10 +97,13 @@ def test_a_still_clip_fills_one_bin_a_block(block_frames: int, num_bins: int) ->
 
 
 def test_a_block_has_as_many_bins_as_frames() -> None:
-    distinct = [0.5, 1.5, 2.5, 4.0]
+    """Frames of a block of 4 that lie apart by less than a quarter of the largest share a bin, in a clip of 8 too."""
+    distinct, alike = [0.5, 1.5, 2.5, 4.0], [3.05, 3.55, 3.65, 4.0]
     sampler = given_embedding(block_frames=4)
-    assert sampler(maps_with(distinct * 2))[1].tolist() == [8]
-    assert given_embedding()(maps_with(distinct * 2))[1].tolist() == [4]
+    assert sampler(maps_with(distinct * 2, alike * 2))[1].tolist() == [8, 2]
+    assert given_embedding()(maps_with(distinct * 2, alike * 2))[1].tolist() == [4, 2]
+    assert given_embedding(num_bins=8)(maps_with(alike))[1].tolist() == [2]
+    assert given_embedding(num_bins=4)(maps_with(alike))[1].tolist() == [1]
 
 
 def test_distinct_well_spread_frames_are_all_kept() -> None:
@@ -185,6 +188,12 @@ def test_other_types_of_numbers() -> None:
         assert sampling(torch.rand(1, 4, 5, 3, 3, dtype=dtype))[0].dtype == dtype
     with pytest.raises(ValueError, match=r"maps=\(1, 3, 5, 2, 2\): must have num_channels=4"):
         SimilarityGuidedSampling(num_channels=4)(torch.rand(1, 3, 5, 2, 2))
+
+
+@pytest.mark.parametrize("shape", [(0, 4, 5, 2, 2), (1, 4, 0, 2, 2), (1, 4, 5, 0, 2)])
+def test_nothing_to_sample_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"maps=\(.*\): must hold clips of at least one frame"):
+        SimilarityGuidedSampling(num_channels=4)(torch.rand(shape))
 
 
 def test_kronecker_leaves_nothing_to_wait_for_among_ranks() -> None:

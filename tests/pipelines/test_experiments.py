@@ -1,6 +1,7 @@
 """The experiments: runs are made once, tables say what they hold; a run of each method from videos to a table."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from runs import write_dataset
 
 from vidprep.errors import UsageError
 from vidprep.models import AdaptiveTemporalResolution
-from vidprep.pipelines import experiments_sgs
+from vidprep.pipelines import experiments_sgs, experiments_zoom
 from vidprep.pipelines.experiments import (
     Run,
     egogestar_shards,
@@ -23,6 +24,7 @@ from vidprep.pipelines.experiments import (
 )
 from vidprep.pipelines.extract import extract
 from vidprep.pipelines.extract_options import Options
+from vidprep.pipelines.recipes_methods import Zoomed
 
 EXTRACTION = Options(modalities=("rgb",), size="native", num_workers=1)
 
@@ -34,16 +36,47 @@ def test_what_was_made_is_read(tmp_path: Path) -> None:
         made.append(1)
         return {"top1": 0.5}
 
-    assert [made_once(tmp_path / "a" / "run.json", make) for _ in range(3)] == [{"top1": 0.5}] * 3
+    path, settings = tmp_path / "a" / "run.json", {"epochs": "3"}
+    expected = {"top1": 0.5, "settings": settings}
+    assert [made_once(path, settings, make) for _ in range(3)] == [expected] * 3
     assert len(made) == 1
-    assert json.loads((tmp_path / "a" / "run.json").read_text()) == {"top1": 0.5}
+    assert json.loads(path.read_text()) == expected
 
     def fail() -> dict[str, Any]:
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        made_once(tmp_path / "b.json", fail)
+        made_once(tmp_path / "b.json", settings, fail)
     assert not list(tmp_path.glob("b*"))
+
+
+def test_what_was_made_with_other_settings_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    made_once(path, {"epochs": "3", "factor": "1"}, lambda: {"top1": 0.5})
+    with pytest.raises(UsageError, match=r"epochs=5: .*run\.json was made with 3; name another folder for results"):
+        made_once(path, {"epochs": "5", "factor": "1"}, lambda: {"top1": 0.5})
+
+
+def test_the_model_is_among_the_settings() -> None:
+    """So what one method gave is not taken for another's, and its checkpoint neither."""
+    for experiment in (experiments_sgs, experiments_zoom):
+        runs = experiment.runs({"demo": Path("a"), "egogestar": Path("b")}, [0], {"demo": 1, "egogestar": 2})
+        told = [run.settings["recipe"] for run in runs]
+        of_runs = {(name, run.dataset, run.method == "fewer-frames") for name, run in zip(told, runs, strict=True)}
+        assert len(of_runs) == len(runs)
+        assert not any(" at 0x" in name for name in told)
+    assert "'block_frames': 4" in experiments_sgs.runs({"demo": Path("a")}, [0], {"demo": 1})[-1].settings["recipe"]
+
+
+def test_a_training_that_was_killed_has_no_time(made: tuple[Path, list[Run], list[dict[str, Any]]]) -> None:
+    """What it took before the kill is not known."""
+    folder, (run, *_), (row, *_) = made
+    assert row["train_cpu_seconds"] > 0
+    (folder / f"{run.name}.json").unlink()
+    again = train_and_evaluate(run, folder, experiments_sgs.bins_and_motion)
+    assert (again["train_cpu_seconds"], again["top1"]) == (None, row["top1"])
+    assert mean_and_spread([None, 2.0, 4.0]) == "3.0 ± 1.4"
+    assert mean_and_spread([None]) == ""
 
 
 def test_means_and_spreads() -> None:
@@ -74,14 +107,20 @@ def test_folds_become_splits(tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    """One epoch of both methods on 16 clips, twice: the second time nothing is trained."""
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run], list[dict[str, Any]]]:
+    """One epoch of all methods on 16 clips, twice: the second time nothing is trained."""
     folder = tmp_path_factory.mktemp("experiments")
-    shards = extract(write_dataset(folder / "clips"), folder / "shards", EXTRACTION).out
+    options = dataclasses.replace(EXTRACTION, modalities=("rgb", "residual"))
+    shards = extract(write_dataset(folder / "clips"), folder / "shards", options).out
     runs = experiments_sgs.runs({"demo": shards}, [0], {"demo": 1})
     first = [train_and_evaluate(run, folder, experiments_sgs.bins_and_motion) for run in runs]
     assert first == [train_and_evaluate(run, folder, experiments_sgs.bins_and_motion) for run in runs]
-    return first
+    return folder, runs, first
+
+
+@pytest.fixture
+def rows(made: tuple[Path, list[Run], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    return made[2]
 
 
 def test_runs_are_alike_but_for_the_sampling() -> None:
@@ -95,9 +134,15 @@ def test_runs_are_alike_but_for_the_sampling() -> None:
         assert (plain.seed, plain.shards, plain.train_split) == (sampled.seed, sampled.shards, sampled.train_split)
     assert [run.test_split for run in runs[num_methods :: 2 * num_methods]] == ["fold0/test", "fold3/test"]
     torch.manual_seed(0)
-    plain, sampled = (run.recipe.build(3) for run in runs[1:3])
-    assert not isinstance(plain.network, AdaptiveTemporalResolution)
-    assert isinstance(sampled.network, AdaptiveTemporalResolution)
+    for dataset, number in (("demo", 1), ("egogestar", num_methods + 1)):
+        plain, sampled = (run.recipe.build(3) for run in runs[number : number + 2])
+        assert {run.dataset for run in runs[number : number + 2]} == {dataset}
+        assert [_num_samplings(model) for model in (plain, sampled)] == [0, 1]
+        assert isinstance(plain, Zoomed) is (dataset == "demo")
+
+
+def _num_samplings(model: torch.nn.Module) -> int:
+    return sum(isinstance(module, AdaptiveTemporalResolution) for module in model.modules())
 
 
 def test_a_run_says_what_it_gave(rows: list[dict[str, Any]]) -> None:
@@ -133,7 +178,7 @@ def test_a_still_clip_has_no_differences() -> None:
 
 
 def test_a_run_is_named_by_what_it_is() -> None:
-    recipe = experiments_sgs.recipe("all-frames", 1)
+    recipe = experiments_sgs.recipe("demo", "all-frames", 1)
     run = Run(
         dataset="demo",
         method="SGS",

@@ -8,24 +8,24 @@ import torch
 from runs import write_dataset
 from torch import nn
 
-from vidprep.models import AdaptiveZoom, FixedZoom
+from vidprep.models import AdaptiveZoom, FixedZoom, GuidedZoom
 from vidprep.pipelines import experiments_zoom
 from vidprep.pipelines.experiments import train_and_evaluate
-from vidprep.pipelines.experiments_zoom import METHODS, crops_of, other_crops, table, table_of_crops
+from vidprep.pipelines.experiments_zoom import OF_DEMO, OF_EGOGESTAR, crops_of, other_crops, table, table_of_crops
 from vidprep.pipelines.extract import extract
 
-TRIED = ("centre", "paper", "at-residual-fixed")
+TRIED = ("centre", "paper", "at-residual-unlearned")
 
 
 def test_methods_are_alike_but_for_the_zoom() -> None:
     shards = {"demo": Path("a"), "egogestar": Path("b")}
     runs = experiments_zoom.runs(shards, [0, 6], {"demo": 1, "egogestar": 2})
-    assert len({run.name for run in runs}) == len(runs) == 2 * (len(METHODS) + 3)
+    assert len({run.name for run in runs}) == len(runs) == 2 * (len(OF_DEMO) + len(OF_EGOGESTAR))
     assert {run.test_split for run in runs} == {"split1/test", "fold0/test", "fold3/test"}
     zooms = []
-    for run in runs[: len(METHODS)]:
+    for run in runs[: len(OF_DEMO)]:
         own, plain = run.recipe.facts, runs[0].recipe.facts
-        assert {name for name in own if own[name] != plain[name]} <= {"modalities", "learning_rate_of"}
+        assert {name for name in own if own[name] != plain[name]} <= {"modalities"}
         torch.manual_seed(0)
         model = run.recipe.build(3)
         weights = model.network.state_dict()  # type: ignore[union-attr]
@@ -33,7 +33,8 @@ def test_methods_are_alike_but_for_the_zoom() -> None:
             first = weights
         assert all(torch.equal(weights[name], first[name]) for name in first)
         zooms.append(model.zoom)
-    assert isinstance(zooms[0], FixedZoom) and all(isinstance(zoom, AdaptiveZoom) for zoom in zooms[1:])
+    assert isinstance(zooms[0], FixedZoom) and isinstance(zooms[-1], GuidedZoom)
+    assert all(isinstance(zoom, AdaptiveZoom) for zoom in zooms[1:-1])
     drawn: set[Any] = {(zoom.draw_shear, zoom.size) for zoom in zooms}
     assert drawn == {(0.1, experiments_zoom.SIZE)}
 
@@ -56,12 +57,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[dict[str, Any]]
 
 
 def test_a_run_says_what_it_gave(made: tuple[list[dict[str, Any]], dict[str, Any], Path]) -> None:
-    centre, paper, fixed = made[0]
+    centre, paper, guided = made[0]
     assert [row["method"] for row in made[0]] == list(TRIED)
     assert centre["scales"] == pytest.approx([0.875] * 4) and not torch.tensor(centre["positions"]).any()
     assert all(0.25 < scale < 4 / 3 for scale in paper["scales"]) and not torch.tensor(paper["positions"]).any()
-    assert fixed["scales"] == [0.5] * 4 and torch.tensor(fixed["positions"]).any()  # LNet doesn't learn
+    assert guided["scales"] == [0.5] * 4 and torch.tensor(guided["positions"]).any()
     assert 0 < paper["gmacs"] - centre["gmacs"] < 0.02  # LNet
+    assert guided["gmacs"] == centre["gmacs"]
 
 
 def test_crops_are_shown_to_the_same_network(made: tuple[list[dict[str, Any]], dict[str, Any], Path]) -> None:

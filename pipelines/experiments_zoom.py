@@ -124,7 +124,7 @@ def recipe(dataset: str, method: str, epochs: int) -> Recipe:
         optimiser="adamw",
         learning_rate=2e-3,
         weight_decay=0.05,
-        warmup_epochs=1,
+        warmup_epochs=min(1, epochs / 5),
         max_grad_norm=5.0,
         label_smoothing=0.1,
     )

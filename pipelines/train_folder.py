@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from vidprep.errors import UsageError
@@ -16,9 +16,12 @@ _OF_SHARDS = ("index.json", "plan.json")  # a folder of shards is full of files 
 
 @contextmanager
 def claimed(to: Path, *, is_first: bool) -> Iterator[None]:
-    """Lock a folder, on the first rank."""
+    """Lock a folder, on the first rank; one that is made for a training that is refused goes with it."""
     if is_first:
-        with locked_folder(to, "vidprep train", "to", to), removed_if_empty(to):
+        with (
+            locked_folder(to, "vidprep train", "to", to) as is_new,
+            removed_if_empty(to) if is_new else nullcontext(),
+        ):
             yield
     else:
         yield

@@ -360,9 +360,13 @@ class TestRefused:
             Options(tensorboard=True)
 
     def test_nothing_is_there_after_a_refusal(self, shards: Path, tmp_path: Path) -> None:
+        """A folder that was there stays, and one that was made for it goes."""
         recipe = replace(tiny_recipe(), learning_rate_of={"net.": 2.0})
         with pytest.raises(
             UsageError, match=r"learning_rate_of=net\.: begins no parameter's name; .* begin with network"
         ):
             trainings.run(shards, tmp_path, recipe)
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(UsageError, match="learning_rate_of"):
+            trainings.run(shards, tmp_path / "new", recipe)
         assert list(tmp_path.iterdir()) == []

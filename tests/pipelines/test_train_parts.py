@@ -6,6 +6,7 @@ import math
 import re
 import resource
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -257,8 +258,9 @@ class TestCommand:
         assert "--overwrite to begin anew" in said
 
     def test_a_terminal_sees_progress(self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The bar counts the steps of all epochs, and those of an earlier run are behind it."""
+        """The bar counts the steps of all epochs; the line of each epoch is written past it."""
         shown: list[tuple[int, int]] = []
+        told: list[tuple[int, str]] = []
 
         class Bar:
             def __init__(self, **_options: Any) -> None:
@@ -277,9 +279,14 @@ class TestCommand:
                 self.n += num
                 shown.append((self.n, self.total))
 
+            def write(self, line: str, file: Any) -> None:
+                assert file is sys.stderr
+                told.append((self.n, line.partition(":")[0]))
+
         monkeypatch.setattr("tqdm.tqdm", Bar)
         vidprep("train", recipe_file(tmp_path), shards, "--to", tmp_path / "run", "--split", TRAIN)
         assert shown == [(step, 6) for step in range(1, 7)]
+        assert told == [(3, "epoch 1 of 2"), (6, "epoch 2 of 2")]
         assert checkpoint(tmp_path / "run")["epoch"] == 2
 
     def test_a_line_for_each_epoch(self, shards: Path, tmp_path: Path) -> None:

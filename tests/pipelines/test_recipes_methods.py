@@ -11,10 +11,10 @@ from torch import nn
 
 from vidprep.dataset import Flip, RandomCrop, Resize, Segments, ShortSide, ThreeCrops, UniformClips
 from vidprep.errors import UsageError
-from vidprep.models import AdaptiveTemporalResolution, AdaptiveZoom, FixedZoom
+from vidprep.models import AdaptiveTemporalResolution, AdaptiveZoom, FixedZoom, SimilarityGuidedSampling
 from vidprep.models.backbones import BACKBONES, coviar
 from vidprep.pipelines.recipes import find_recipe
-from vidprep.pipelines.recipes_methods import METHOD_RECIPES, Coded, Zoomed, compressed_domain
+from vidprep.pipelines.recipes_methods import METHOD_RECIPES, Coded, Zoomed, compressed_domain, similarity_guided
 from vidprep.pipelines.recipes_networks import RGB
 from vidprep.pipelines.train_setup import begin_with
 
@@ -51,6 +51,18 @@ def test_a_sampled_network_runs_on_what_its_recipe_reads() -> None:
     assert logits.shape == (2, 5)
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in model.network.samplers.parameters())
+
+
+def test_a_sampled_network_is_made_with_the_options_of_its_recipe() -> None:
+    with torch.device("meta"):
+        model = similarity_guided(BACKBONES["resnet3d_18"], after="res3", block_frames=8, order="time").build(2)
+        plain = find_recipe("sgs-resnet3d-18").build(2)
+    assert isinstance(model, RGB) and isinstance(model.network, AdaptiveTemporalResolution)
+    (sampler,) = model.network.samplers
+    assert isinstance(sampler, SimilarityGuidedSampling)
+    assert (model.network.after, sampler.block_frames, sampler.order) == ("res3", 8, "time")
+    assert isinstance(plain, RGB) and isinstance(plain.network, AdaptiveTemporalResolution)
+    assert (plain.network.after, getattr(plain.network.samplers[0], "block_frames")) == ("res2", None)  # noqa: B009
 
 
 @pytest.mark.parametrize("name", [name for name in METHOD_RECIPES if name.startswith("adaptive")])

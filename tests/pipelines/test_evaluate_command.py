@@ -1,6 +1,7 @@
 """From shards to a checkpoint to an evaluation to a plot, by the command line; and what it says to bad input."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,6 +91,15 @@ class TestEvaluate:
         assert read_report(trained / "evaluation-split1-train.json")["num_videos"] == 3
         assert (trained / "evaluation-split1-train.npz").exists()
 
+    def test_other_views_and_types_have_reports_of_their_own(self, trained: Path, shards: Path, tmp_path: Path) -> None:
+        shutil.copy(trained / "checkpoint.pt", tmp_path)
+        names = []
+        for options in (("--split", "split1/train"), ("--views", "1"), ("--views", "1x1", "--amp", "bf16")):
+            run("evaluate", tmp_path, shards, "--workers", 0, *options)
+            (new,) = {path.name for path in tmp_path.glob("*.json")} - set(names)
+            names.append(new)
+        assert names == ["evaluation-split1-train.json", "evaluation-all-1.json", "evaluation-all-1x1-bf16.json"]
+
     def test_other_classes_are_refused(self, trained: Path, shards: Path, tmp_path: Path) -> None:
         state = torch.load(trained / "checkpoint.pt", weights_only=True)
         torch.save(state | {"classes": ["Run", "Sit", "Lie"]}, tmp_path / "other.pt")
@@ -158,6 +168,24 @@ class TestPlot:
         }
         assert [text.get_text() for text in axes.texts] == ["one-view", "six-views", "other"]
         assert axes.get_ylabel() == "Mean average precision (%)"
+
+    def test_points_are_told_apart_by_as_much_of_their_paths_as_it_takes(
+        self, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for folder in ("a/run", "b/run", "b/other"):
+            (tmp_path / folder).mkdir(parents=True)
+            changed(report, tmp_path / folder / "one.json")
+        changed(report, tmp_path / "b" / "run" / "two.json")
+        monkeypatch.chdir(tmp_path / "b" / "run")
+
+        def named(*paths: str) -> set[str]:
+            (axes,) = evaluate_plot._costs({Path(path): read_report(Path(path)) for path in paths}, "top1").axes
+            return {text.get_text() for text in axes.texts}
+
+        assert named("one.json", "two.json") == {"one", "two"}
+        assert named("one.json", "two.json", "../other/one.json") == {"run/one", "run/two", "other/one"}
+        assert named("one.json", "../../a/run/one.json") == {"b/run/one", "a/run/one"}
+        assert named("one.json", "../run/one.json") == {"one"}
 
     def test_confusions(self, report: Path, tmp_path: Path) -> None:
         wrong = changed(report, tmp_path / "a.json", confusions=[[3, 1, 0], [0, 0, 0], [0, 0, 2]])

@@ -120,7 +120,7 @@ class TestEvaluate:
         [
             (("--to", "a.txt"), 2, r"to=a.txt: must be a file that ends in .json"),
             (("--to", "/proc/none/a.json"), 2, r"to=/proc/none/a.json: "),
-            (("--views", "3x2"), 2, "views=3x2: must be clips, or clips x crops of 1, 3, 5, 10"),
+            (("--views", "3x2"), 2, "views=3x2: must be clips, or clips x crops of 1, 3, 5, 10; give 10 or"),
             (("--split", "split9/test"), 1, "split=split9/test: not in these shards; they have: split1/test"),
             (("--device", "tpu"), 2, "'tpu' is not one of"),
             (("--batch-size", "0"), 2, "0 is not in the range"),

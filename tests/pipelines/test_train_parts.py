@@ -195,6 +195,7 @@ class TestCommand:
         ("arguments", "status", "said"),
         [
             ("r4d {shards}", 2, "recipe=r4d: must be one of r3d-18, "),
+            ("r4d {shards}", 2, "or a Python file that defines recipe; mend the name"),
             ("{tmp}/none.py {shards}", 2, "none.py: there is no such file; mend its path"),
             ("{tmp}/broken.py {shards}", 2, "broken.py: ZeroDivisionError: division by zero; mend the file"),
             ("{tmp}/leaves.py {shards}", 2, "leaves.py: SystemExit: 3; mend the file"),

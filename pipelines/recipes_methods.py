@@ -111,8 +111,8 @@ def compressed_domain(
     Clips and crops are those of Wu et al. (CVPR 2018). Its authors begin with ImageNet's weights, and train what is
     behind the first layers with a hundredth of the rate, which nothing could begin at random with.
 
-    The table's recipes code their input in the default way; a file of the authors wants theirs:
-    ``compressed_domain(coviar.motion_network, "accumulated_motion", partial(coviar.motion_input, variant="official"))``.
+    The table's recipes code their input in the default way; a file of the authors wants theirs, such as
+    ``code=partial(coviar.motion_input, variant="official")``.
     """
     return Recipe(
         model=partial(_coded, build, modality, code),

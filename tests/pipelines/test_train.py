@@ -363,7 +363,8 @@ class TestRefused:
         """A folder that was there stays, and one that was made for it goes."""
         recipe = replace(tiny_recipe(), learning_rate_of={"net.": 2.0})
         with pytest.raises(
-            UsageError, match=r"learning_rate_of=net\.: begins no parameter's name; .* begin with network; mend it in the r"
+            UsageError,
+            match=r"learning_rate_of=net\.: begins no parameter's name; .* begin with network; mend it in the r",
         ):
             trainings.run(shards, tmp_path, recipe)
         assert list(tmp_path.iterdir()) == []

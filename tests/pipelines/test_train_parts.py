@@ -138,7 +138,7 @@ class TestCheckpoints:
         said = vidprep(
             "train", "recipe.py", shards, "--to", to, "--split", TRAIN, "--epochs", 1, "--learning-rate", 0.2
         )
-        assert re.fullmatch(rf"1 epochs, loss 0\.\d{{4}}: {to}/checkpoint\.pt\n", said.output)
+        assert re.fullmatch(rf"1 epochs, loss 0\.\d{{4}}: {to}/checkpoint\.pt\n", said.stdout)
         monkeypatch.chdir("/")
         model, recipe, state = load_model(to / "checkpoint.pt")
         assert (state["recipe"], state["settings"]) == (

@@ -107,7 +107,8 @@ def evaluate_checkpoint(
         A checkpoint or its folder; and what ``vidprep extract`` wrote.
     options : Options
     to : path, optional
-        The JSON file; without, one beside the checkpoint, named after the split.
+        The JSON file; without, one beside the checkpoint, named after the split, the views and the type, where they
+        are given: ``evaluation-split1-test-10x3-bf16.json``.
     on_progress : callable
 
     Returns
@@ -130,10 +131,10 @@ def evaluate_checkpoint(
         )
     checkpoint = checkpoint / CHECKPOINT_NAME if checkpoint.is_dir() else checkpoint
     model, recipe, state = load_model(checkpoint)
-    to = to or checkpoint.with_name(f"evaluation-{(options.split or 'all').replace('/', '-')}.json")
-    check_to(to)
     if options.views is not None:
         recipe = with_views(recipe, options.views)
+    to = to or checkpoint.with_name(f"{_report_name(options)}.json")
+    check_to(to)
     found = evaluate(model, recipe, shards, options, classes=state["classes"], on_progress=on_progress)
     facts = {
         "checkpoint": str(checkpoint),
@@ -144,6 +145,12 @@ def evaluate_checkpoint(
         "amp": options.amp,
     }
     return write_report(to, found, recipe, facts), to
+
+
+def _report_name(options: Options) -> str:
+    """Return a name that other evaluations of a checkpoint, which a plot compares, don't have."""
+    split, amp = (options.split or "all").replace("/", "-"), None if options.amp == "off" else options.amp
+    return "-".join(part for part in ("evaluation", split, options.views, amp) if part)
 
 
 def evaluate(

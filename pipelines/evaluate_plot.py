@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from importlib.util import find_spec
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,8 +99,8 @@ def _costs(reports: dict[Path, Report], measure: str) -> Figure:
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.add_subplot()
     lines = defaultdict(list)
-    for path, report in reports.items():
-        lines[Path(report["recipe"]).stem].append((report["gmacs_per_video"], 100 * report[measure], path.stem))
+    for name, report in zip(_names(list(reports)), reports.values(), strict=True):
+        lines[Path(report["recipe"]).stem].append((report["gmacs_per_video"], 100 * report[measure], name))
     for recipe, points in sorted(lines.items()):
         costs, values, names = zip(*sorted(points), strict=True)
         axes.plot(costs, values, "o-", label=recipe)
@@ -111,6 +112,13 @@ def _costs(reports: dict[Path, Report], measure: str) -> Figure:
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()
     return figure
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """Return names of files, and of the folders that they are in where else two would have the same."""
+    found = [path.resolve().with_suffix("").parts for path in paths]
+    length = next(length for length in count(1) if len({parts[-length:] for parts in found}) == len(set(found)))
+    return ["/".join(parts[-length:]) for parts in found]
 
 
 def _confusions(report: Report) -> Figure:

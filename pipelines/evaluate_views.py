@@ -35,7 +35,8 @@ def with_views(recipe: Recipe, views: str) -> Recipe:
     clips, has_crops, crops = views.partition("x")
     if not _is_count(clips) or (has_crops and not (_is_count(crops) and int(crops) in CROPS)):
         raise UsageError(
-            f"views={views}: must be clips, or clips x crops of {', '.join(map(str, CROPS))}: 10 or 10x3, for example"
+            f"views={views}: must be clips, or clips x crops of {', '.join(map(str, CROPS))}; give 10 or 10x3, for"
+            " example"
         )
     if not isinstance(recipe.test_clips, UniformClips):
         kind = type(recipe.test_clips).__name__

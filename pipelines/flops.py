@@ -190,7 +190,10 @@ def backbone_flops(
 
     backbone = BACKBONES.get(name.replace("-", "_"))  # as its recipe is called
     if backbone is None:
-        raise UsageError(f"network={name}: must be one of {', '.join(BACKBONES)}")
+        raise UsageError(
+            f"network={name}: must be one of {', '.join(BACKBONES)}; mend the name, or"
+            " give that of a method's recipe (vidprep train --help) to vidprep flops"
+        )
     num_frames, size = num_frames or backbone.num_frames, size or backbone.input_size
     with torch.device("meta"):
         network = backbone.build(num_classes).eval()

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,7 @@ class Recipe:
         How the learning rate falls: along half a cosine to 0; times ``factor`` at each of ``milestones`` (epochs);
         times ``factor`` when the training loss of ``patience`` epochs has not fallen; never.
     warmup_epochs : float
-        It begins with ``warmup_start`` times the learning rate, and rises linearly.
+        It begins with ``warmup_start`` times the learning rate, and rises linearly; shorter than the training.
     max_grad_norm : float, optional
         To which length gradients are clipped.
     video_score : {"mean", "max"}
@@ -62,7 +63,7 @@ class Recipe:
     Raises
     ------
     UsageError
-        If a number can't be meant.
+        If a value can't be meant, alone or beside the others.
     """
 
     model: Callable[[int], nn.Module]
@@ -97,6 +98,9 @@ class Recipe:
             value = getattr(self, name)
             if not holds(value):
                 raise UsageError(f"{name}={value}: must be {rule}; change it in the recipe, or the option")
+        for name, fits, rule in _RULES_TOGETHER:
+            if not fits(self):
+                raise UsageError(f"{name}={getattr(self, name)}: {rule.format(self)}")
 
     def build(self, num_classes: int) -> nn.Module:
         """Return the model with random weights."""
@@ -124,6 +128,18 @@ def _is_count(value: Any) -> bool:
     return type(value) is int and value >= 1
 
 
+def _are_names(value: Any) -> bool:
+    return isinstance(value, tuple | list) and all(isinstance(name, str) for name in value)
+
+
+def _are_moments(value: Any) -> bool:
+    return (
+        isinstance(value, tuple | list)
+        and all(map(_is_number(0), value))
+        and all(one < other for one, other in pairwise(value))
+    )
+
+
 def _is_one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
     return names.__contains__, f"one of {', '.join(names)}"
 
@@ -131,6 +147,7 @@ def _is_one_of(*names: str) -> tuple[Callable[[Any], bool], str]:
 _NOT_NEGATIVE = (_is_number(0), "a number, not negative")
 _SHARE = (_is_number(0, 1), "a number from 0 to 1")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "modalities": (_are_names, "a tuple of names, such as ('rgb', 'residual')"),
     "epochs": (_is_count, "a positive integer"),
     "batch_size": (_is_count, "a positive integer"),
     "optimiser": _is_one_of("sgd", "adamw"),
@@ -139,6 +156,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "weight_decay": _NOT_NEGATIVE,
     "video_score": _is_one_of("mean", "max"),
     "schedule": _is_one_of("cosine", "step", "plateau", "constant"),
+    "milestones": (_are_moments, "a tuple of epochs, not negative, each later than the one before"),
     "factor": _SHARE,
     "patience": (lambda value: type(value) is int and value >= 0, "an integer, not negative"),
     "warmup_epochs": _NOT_NEGATIVE,
@@ -149,3 +167,21 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "label_smoothing": (lambda value: _is_number(0, 1)(value) and value < 1, "a number from 0 to 1, exclusive"),
 }
+_RULES_TOGETHER: tuple[tuple[str, Callable[[Recipe], bool], str], ...] = (
+    (
+        "warmup_epochs",
+        lambda recipe: recipe.warmup_epochs < recipe.epochs,
+        "must be less than epochs={0.epochs}, or the learning rate only rises; give both, or the epochs to find_recipe"
+        " (--epochs), with which the warm-up keeps its share",
+    ),
+    (
+        "nesterov",
+        lambda recipe: not recipe.nesterov or recipe.momentum > 0 or recipe.optimiser != "sgd",
+        "must have a momentum, not momentum={0.momentum}; give one, such as 0.9, or leave nesterov out",
+    ),
+    (
+        "schedule",
+        lambda recipe: recipe.schedule != "step" or bool(recipe.milestones),
+        "must have milestones; give the epochs at which the learning rate falls, or another schedule",
+    ),
+)

@@ -57,7 +57,9 @@ def _read_recipe(name: str) -> Recipe:
     if path.suffix == ".py" and not path.is_file():
         raise UsageError(f"recipe={name}: there is no such file; mend its path")
     if path.suffix != ".py":
-        raise UsageError(f"recipe={name}: must be one of {', '.join(RECIPES)}, or a Python file that defines recipe")
+        raise UsageError(
+            f"recipe={name}: must be one of {', '.join(RECIPES)}, or a Python file that defines recipe; mend the name"
+        )
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)  # what stands beside the file, it may import, as a script may
     try:

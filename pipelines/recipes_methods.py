@@ -110,9 +110,13 @@ def compressed_domain(
 
     Clips and crops are those of Wu et al. (CVPR 2018). Its authors begin with ImageNet's weights, and train what is
     behind the first layers with a hundredth of the rate, which nothing could begin at random with.
+
+    The table's recipes code their input in the default way; a file of the authors wants theirs, such as
+    ``code=partial(coviar.motion_input, variant="official")``.
     """
     return Recipe(
         model=partial(_coded, build, modality, code),
+        layouts=coviar.LAYOUTS,
         modalities=(modality,),
         train_clips=Segments(3, random=True),
         train_transform=(MultiScaleCrop(224), Flip()),

@@ -221,7 +221,7 @@ class _Training:
         if self.options.weights is not None:
             begin_with(self.options.weights, self.model, self.recipe, has_new_head=self.options.has_new_head)
         if self.ranks.is_first:
-            make_room(self.to, overwrite=self.options.overwrite or state is not None)
+            make_room(self.to)
         self.save(CHECKPOINT_NAME)
         return 0
 

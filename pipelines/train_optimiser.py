@@ -45,7 +45,7 @@ def _groups(recipe: Recipe, model: nn.Module) -> list[dict[str, object]]:
     if unused:
         raise UsageError(
             f"learning_rate_of={', '.join(sorted(unused))}: begins no parameter's name; those of the model begin with"
-            f" {', '.join(name for name, _ in model.named_children())}"
+            f" {', '.join(name for name, _ in model.named_children())}; mend it in the recipe"
         )
     return [
         {"params": parameters, "factor": factor, "weight_decay": decay} for (factor, decay), parameters in found.items()

@@ -18,7 +18,7 @@ def check_device(device: str, amp: str) -> None:
     """UsageError if there is no such device, or no such type of numbers."""
     for name, value, choices in (("device", device, DEVICES), ("amp", amp, tuple(AMP_DTYPES))):
         if value not in choices:
-            raise UsageError(f"{name}={value}: must be one of {', '.join(choices)}")
+            raise UsageError(f"{name}={value}: must be one of {', '.join(choices)}; choose one (--{name})")
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("device=cuda: PyTorch finds none here; leave out --device")
 
@@ -80,7 +80,10 @@ class Options:
         if self.sync_batchnorm and self.device == "cpu":
             raise UsageError("sync_batchnorm=True: PyTorch has it for GPUs alone; leave it out, or take --device cuda")
         if self.validate_every < 1:
-            raise UsageError(f"validate_every={self.validate_every}: must be a positive number of epochs")
+            raise UsageError(
+                f"validate_every={self.validate_every}: must be a positive number of epochs; give 1 for each"
+                " (--validate-every), or leave --validate out for none"
+            )
         if not self.checkpoint_seconds >= 0:
             raise UsageError(f"checkpoint_seconds={self.checkpoint_seconds}: must not be negative; 0 for each step")
         if self.has_new_head and self.weights is None:

@@ -1,6 +1,7 @@
 """From shards to a checkpoint to an evaluation to a plot, by the command line; and what it says to bad input."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,15 @@ from PIL import Image
 from small_exports import run
 from small_shards import OPTIONS, extract_rows, write_view
 
+from vidprep.errors import UsageError
 from vidprep.manifest import Row
+from vidprep.models import AdaptiveZoom
+from vidprep.models.backbones import coviar
 from vidprep.pipelines import evaluate_plot
 from vidprep.pipelines.evaluate import Options, evaluate
 from vidprep.pipelines.evaluate_report import read_report
-from vidprep.pipelines.flops import backbone_flops, table
+from vidprep.pipelines.flops import backbone_flops, count_flops, table
+from vidprep.pipelines.flops_recipe import recipe_flops
 from vidprep.pipelines.train_checkpoint import load_model
 
 CLASSES = ("Run", "Sit", "Stand")
@@ -90,6 +95,15 @@ class TestEvaluate:
         assert read_report(trained / "evaluation-split1-train.json")["num_videos"] == 3
         assert (trained / "evaluation-split1-train.npz").exists()
 
+    def test_other_views_and_types_have_reports_of_their_own(self, trained: Path, shards: Path, tmp_path: Path) -> None:
+        shutil.copy(trained / "checkpoint.pt", tmp_path)
+        names = []
+        for options in (("--split", "split1/train"), ("--views", "1"), ("--views", "1x1", "--amp", "bf16")):
+            run("evaluate", tmp_path, shards, "--workers", 0, *options)
+            (new,) = {path.name for path in tmp_path.glob("*.json")} - set(names)
+            names.append(new)
+        assert names == ["evaluation-split1-train.json", "evaluation-all-1.json", "evaluation-all-1x1-bf16.json"]
+
     def test_other_classes_are_refused(self, trained: Path, shards: Path, tmp_path: Path) -> None:
         state = torch.load(trained / "checkpoint.pt", weights_only=True)
         torch.save(state | {"classes": ["Run", "Sit", "Lie"]}, tmp_path / "other.pt")
@@ -110,7 +124,7 @@ class TestEvaluate:
         [
             (("--to", "a.txt"), 2, r"to=a.txt: must be a file that ends in .json"),
             (("--to", "/proc/none/a.json"), 2, r"to=/proc/none/a.json: "),
-            (("--views", "3x2"), 2, "views=3x2: must be clips, or clips x crops of 1, 3, 5, 10"),
+            (("--views", "3x2"), 2, "views=3x2: must be clips, or clips x crops of 1, 3, 5, 10; give 10 or"),
             (("--split", "split9/test"), 1, "split=split9/test: not in these shards; they have: split1/test"),
             (("--device", "tpu"), 2, "'tpu' is not one of"),
             (("--batch-size", "0"), 2, "0 is not in the range"),
@@ -158,6 +172,24 @@ class TestPlot:
         }
         assert [text.get_text() for text in axes.texts] == ["one-view", "six-views", "other"]
         assert axes.get_ylabel() == "Mean average precision (%)"
+
+    def test_points_are_told_apart_by_as_much_of_their_paths_as_it_takes(
+        self, report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for folder in ("a/run", "b/run", "b/other"):
+            (tmp_path / folder).mkdir(parents=True)
+            changed(report, tmp_path / folder / "one.json")
+        changed(report, tmp_path / "b" / "run" / "two.json")
+        monkeypatch.chdir(tmp_path / "b" / "run")
+
+        def named(*paths: str) -> set[str]:
+            (axes,) = evaluate_plot._costs({Path(path): read_report(Path(path)) for path in paths}, "top1").axes
+            return {text.get_text() for text in axes.texts}
+
+        assert named("one.json", "two.json") == {"one", "two"}
+        assert named("one.json", "two.json", "../other/one.json") == {"run/one", "run/two", "other/one"}
+        assert named("one.json", "../../a/run/one.json") == {"b/run/one", "a/run/one"}
+        assert named("one.json", "../run/one.json") == {"one"}
 
     def test_confusions(self, report: Path, tmp_path: Path) -> None:
         wrong = changed(report, tmp_path / "a.json", confusions=[[3, 1, 0], [0, 0, 0], [0, 0, 2]])
@@ -214,9 +246,36 @@ class TestFlops:
         assert result.stdout == table(costs, 2) + "\n"
         assert "| head.projection | 3,591 | 0.0000 | 0.0000 |" in result.stdout
 
+    def test_of_a_methods_recipe(self) -> None:
+        """On its test views: of the zoom, what stands before the crop; of CoViAR, all 25 frames."""
+        found = recipe_flops("adaptive-zoom-hara-resnet18", num_classes=7)
+        with torch.device("meta"):
+            zoom = AdaptiveZoom(size=112, num_frames=16).eval()
+            motion = coviar.motion_network(400).eval()
+            frames = torch.empty(1, 3, 16, 256, 342)
+            costs = [count_flops(zoom, frames, frames), count_flops(motion, torch.empty(1, 2, 25, 224, 224))]
+        assert (found["zoom"], found["network"]) == (costs[0][""], backbone_flops("hara_resnet18", num_classes=7)[""])
+        result = run("flops", "coviar_motion", "--depth", 0)
+        assert result.stdout == table(costs[1], 0) + "\n"
+
+    def test_of_a_recipe_in_a_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "wide.py"
+        path.write_text(
+            "from dataclasses import replace\nimport tiny_recipe\nfrom vidprep.dataset import Resize\n"
+            "recipe = replace(tiny_recipe.recipe, test_transform=(Resize(64, 32),))\n"
+        )
+        costs = count_flops(tiny_recipe.model(7).eval(), {"rgb": torch.empty(1, 3, tiny_recipe.FRAMES, 32, 64)})
+        assert run("flops", path, "--classes", 7).stdout == table(costs) + "\n"
+        assert recipe_flops(str(path), num_classes=7) == costs
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
+            (("sgs-x3d-s",), "recipe=sgs-x3d-s: doesn't run without data"),
+            (("sgs-x3d-s",), "; train it, and vidprep evaluate counts on real views"),
+            (("coviar-motion", "--frames", "8"), "frames=8: not with a recipe, whose test views say it; leave out --f"),
+            (("coviar-motion", "--size", "64"), "size=64: not with a recipe, whose test views say it; leave out --si"),
+            (("r3d_180",), "; mend the name, or give that of a method's recipe"),
             (("r3d_180",), "network=r3d_180: must be one of mobilenet_v2, "),
             (("r3d_18", "--size", "0"), "0 is not in the range"),
             (("r3d_18", "--classes", "1000000000000000000"), "is not in the range"),
@@ -224,3 +283,11 @@ class TestFlops:
     )
     def test_what_cannot_be(self, arguments: tuple[str, ...], message: str) -> None:
         assert message in run("flops", *arguments, status=2).stderr
+
+    def test_what_only_data_know(self, tmp_path: Path) -> None:
+        (tmp_path / "recipe.py").write_text(
+            "from vidprep.pipelines.recipe import Recipe\n"
+            "recipe = Recipe(model=lambda num_classes: None, modalities=('rgb', 'spectrogram'))\n"
+        )
+        with pytest.raises(UsageError, match=r"recipe\.py: reads spectrogram, whose sizes only data know; train it"):
+            recipe_flops(str(tmp_path / "recipe.py"))

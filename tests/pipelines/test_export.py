@@ -316,6 +316,12 @@ class TestAgain:
         assert to.read_bytes() == reference.read_bytes()
         assert contents(tmp_path).keys() == {"features.h5"}
 
+    def test_parts_that_a_killed_run_had_not_begun_go_with_a_refusal(self, bitstream: Path, to: Path) -> None:
+        """Their folder is the command's own, whoever made it."""
+        to.with_name("features.h5.parts").mkdir()
+        assert "wanted is export.modalities" in export(bitstream, to, "--modalities", "motion", status=1).stderr
+        assert contents(to.parent).keys() == {"features.h5"}
+
     @pytest.mark.parametrize("data", [b"", b"not HDF5"])
     def test_a_foreign_file_is_left_alone(self, bitstream: Path, tmp_path: Path, data: bytes) -> None:
         to = tmp_path / "features.h5"

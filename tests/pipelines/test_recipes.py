@@ -1,6 +1,8 @@
 """Recipes: the table and the papers' numbers, one that is run, and numbers that can't be meant."""
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,12 +105,37 @@ class TestRules:
             ("warmup_start", (1.5,)),
             ("max_grad_norm", (0, -1, math.nan)),
             ("label_smoothing", (1, -0.1)),
+            ("modalities", ("rgb", (1,), None)),
+            ("milestones", ("20", 20, ("20",), (20, 10), (20, 20), (-1,), (math.nan,))),
         ],
     )
     def test_what_can_not_be_meant(self, field: str, values: tuple[Any, ...]) -> None:
         for value in values:
-            with pytest.raises(UsageError, match=f"^{field}={value}: must be .*; change it in the recipe, or the opt"):
+            said = re.escape(f"{field}={value}: must be ")
+            with pytest.raises(UsageError, match=f"^{said}.*; change it in the recipe, or the opt"):
                 tiny_recipe(**{field: value})
+
+    def test_warm_up_ends_before_the_training(self) -> None:
+        """It would be all that there is; the command's --epochs takes the warm-up along."""
+        whole = find_recipe("resnet3d-18")
+        for epochs in (4, 34):
+            with pytest.raises(UsageError, match=rf"^warmup_epochs=34: must be less than epochs={epochs}, .*; give bo"):
+                replace(whole, epochs=epochs)
+        assert replace(whole, epochs=35).epochs == 35
+        assert replace(whole, epochs=4, warmup_epochs=1).epochs == 4
+        assert find_recipe("resnet3d-18", {"epochs": 1}).warmup_epochs < 1
+        assert tiny_recipe(epochs=1, warmup_epochs=0).warmup_epochs == 0
+
+    def test_nesterov_needs_momentum(self) -> None:
+        """PyTorch's AdamW has neither."""
+        with pytest.raises(UsageError, match=r"^nesterov=True: must have a momentum, not momentum=0; give one"):
+            tiny_recipe(nesterov=True, momentum=0)
+        tiny_recipe(nesterov=True, momentum=0, optimiser="adamw")
+
+    def test_steps_need_milestones(self) -> None:
+        with pytest.raises(UsageError, match=r"^schedule=step: must have milestones; give the epochs"):
+            tiny_recipe(schedule="step")
+        tiny_recipe(schedule="step", milestones=[0, 2.5])
 
     def test_facts_of_a_step_that_says_nothing_about_itself(self) -> None:
         """An address is another in each run, and means nothing."""

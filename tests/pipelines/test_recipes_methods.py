@@ -1,17 +1,20 @@
 """Recipes of methods: the papers' settings, and models that run on what the recipe reads."""
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from vidprep.dataset import Flip, RandomCrop, Resize, Segments, ShortSide, ThreeCrops, UniformClips
 from vidprep.errors import UsageError
-from vidprep.models import AdaptiveTemporalResolution, AdaptiveZoom, FixedZoom
+from vidprep.models import AdaptiveTemporalResolution, AdaptiveZoom, FixedZoom, SimilarityGuidedSampling
 from vidprep.models.backbones import BACKBONES, coviar
 from vidprep.pipelines.recipes import find_recipe
-from vidprep.pipelines.recipes_methods import METHOD_RECIPES, Coded, Zoomed
+from vidprep.pipelines.recipes_methods import METHOD_RECIPES, Coded, Zoomed, compressed_domain, similarity_guided
 from vidprep.pipelines.recipes_networks import RGB
 from vidprep.pipelines.train_setup import begin_with
 
@@ -48,6 +51,18 @@ def test_a_sampled_network_runs_on_what_its_recipe_reads() -> None:
     assert logits.shape == (2, 5)
     logits.sum().backward()
     assert all(parameter.grad is not None for parameter in model.network.samplers.parameters())
+
+
+def test_a_sampled_network_is_made_with_the_options_of_its_recipe() -> None:
+    with torch.device("meta"):
+        model = similarity_guided(BACKBONES["resnet3d_18"], after="res3", block_frames=8, order="time").build(2)
+        plain = find_recipe("sgs-resnet3d-18").build(2)
+    assert isinstance(model, RGB) and isinstance(model.network, AdaptiveTemporalResolution)
+    (sampler,) = model.network.samplers
+    assert isinstance(sampler, SimilarityGuidedSampling)
+    assert (model.network.after, sampler.block_frames, sampler.order) == ("res3", 8, "time")
+    assert isinstance(plain, RGB) and isinstance(plain.network, AdaptiveTemporalResolution)
+    assert (plain.network.after, getattr(plain.network.samplers[0], "block_frames")) == ("res2", None)  # noqa: B009
 
 
 @pytest.mark.parametrize("name", [name for name in METHOD_RECIPES if name.startswith("adaptive")])
@@ -100,6 +115,32 @@ def test_a_baselines_weights_go_into_every_method_around_it(tmp_path: Path) -> N
                 inner = inner.get_submodule("network")
             found = inner.state_dict()
             assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("name", "num_channels", "make"),
+    [
+        ("coviar-motion", 2, partial(compressed_domain, coviar.motion_network, "accumulated_motion")),
+        ("coviar-residual", 3, partial(compressed_domain, coviar.residual_network, "residual")),
+    ],
+)
+def test_coviars_own_files_go_into_its_recipes(name: str, num_channels: int, make: Any, tmp_path: Path) -> None:
+    """Into that of the table, and into one with the authors' coding, which gives the authors' logits."""
+    torch.manual_seed(3)
+    norm, pictures = nn.BatchNorm2d(num_channels), torchvision.models.resnet18(num_classes=4)
+    pictures.conv1 = nn.Conv2d(num_channels, 64, 7, stride=2, padding=3, bias=False)
+    norm.running_mean.uniform_(-1, 1)
+    state = {f"module.base_model.{key}": value for key, value in pictures.state_dict().items()}
+    state |= {f"module.data_bn.{key}": value for key, value in norm.state_dict().items()}
+    torch.save({"epoch": 7, "arch": "resnet18", "state_dict": state}, tmp_path / "model_best.pth.tar")
+    code = {2: coviar.motion_input, 3: coviar.residual_input}[num_channels]
+    for recipe in (find_recipe(name), make(partial(code, variant="official"))):
+        model = recipe.build(4)
+        begin_with(tmp_path / "model_best.pth.tar", model, recipe, has_new_head=False)
+    batch = batch_of(name, 3, 32, 32)
+    frames = code(*batch.values(), variant="official").transpose(1, 2).flatten(0, 1)
+    expected = pictures.eval()(norm.eval()(frames)).view(2, 3, 4).mean(1)
+    torch.testing.assert_close(model.eval()(batch), expected)
 
 
 def test_a_model_without_a_backbone_takes_no_weights(tmp_path: Path) -> None:

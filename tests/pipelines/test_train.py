@@ -334,10 +334,10 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"device": "tpu"}, "device=tpu: must be one of cpu, cuda"),
-            ({"amp": "int8"}, "amp=int8: must be one of off, bf16, fp16"),
+            ({"device": "tpu"}, "device=tpu: must be one of cpu, cuda; choose one .--device"),
+            ({"amp": "int8"}, "amp=int8: must be one of off, bf16, fp16; choose one .--amp"),
             ({"sync_batchnorm": True}, "sync_batchnorm=True: PyTorch has it for GPUs alone"),
-            ({"validate_every": 0}, "validate_every=0: must be a positive number of epochs"),
+            ({"validate_every": 0}, "validate_every=0: must be a positive number of epochs; give 1 for each"),
             ({"checkpoint_seconds": -1}, "checkpoint_seconds=-1: must not be negative"),
             ({"checkpoint_seconds": math.nan}, "checkpoint_seconds=nan: must not be negative"),
             ({"has_new_head": True}, "new_head=True: without weights all is new"),
@@ -360,9 +360,14 @@ class TestRefused:
             Options(tensorboard=True)
 
     def test_nothing_is_there_after_a_refusal(self, shards: Path, tmp_path: Path) -> None:
+        """A folder that was there stays, and one that was made for it goes."""
         recipe = replace(tiny_recipe(), learning_rate_of={"net.": 2.0})
         with pytest.raises(
-            UsageError, match=r"learning_rate_of=net\.: begins no parameter's name; .* begin with network"
+            UsageError,
+            match=r"learning_rate_of=net\.: begins no parameter's name; .* begin with network; mend it in the r",
         ):
             trainings.run(shards, tmp_path, recipe)
+        assert list(tmp_path.iterdir()) == []
+        with pytest.raises(UsageError, match="learning_rate_of"):
+            trainings.run(shards, tmp_path / "new", recipe)
         assert list(tmp_path.iterdir()) == []

@@ -6,6 +6,7 @@ import math
 import re
 import resource
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,7 @@ class TestCheckpoints:
         said = vidprep(
             "train", "recipe.py", shards, "--to", to, "--split", TRAIN, "--epochs", 1, "--learning-rate", 0.2
         )
-        assert re.fullmatch(rf"1 epochs, loss 0\.\d{{4}}: {to}/checkpoint\.pt\n", said.output)
+        assert re.fullmatch(rf"1 epochs, loss 0\.\d{{4}}: {to}/checkpoint\.pt\n", said.stdout)
         monkeypatch.chdir("/")
         model, recipe, state = load_model(to / "checkpoint.pt")
         assert (state["recipe"], state["settings"]) == (
@@ -194,6 +195,7 @@ class TestCommand:
         ("arguments", "status", "said"),
         [
             ("r4d {shards}", 2, "recipe=r4d: must be one of r3d-18, "),
+            ("r4d {shards}", 2, "or a Python file that defines recipe; mend the name"),
             ("{tmp}/none.py {shards}", 2, "none.py: there is no such file; mend its path"),
             ("{tmp}/broken.py {shards}", 2, "broken.py: ZeroDivisionError: division by zero; mend the file"),
             ("{tmp}/leaves.py {shards}", 2, "leaves.py: SystemExit: 3; mend the file"),
@@ -257,8 +259,9 @@ class TestCommand:
         assert "--overwrite to begin anew" in said
 
     def test_a_terminal_sees_progress(self, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The bar counts the steps of all epochs, and those of an earlier run are behind it."""
+        """The bar counts the steps of all epochs; the line of each epoch is written past it."""
         shown: list[tuple[int, int]] = []
+        told: list[tuple[int, str]] = []
 
         class Bar:
             def __init__(self, **_options: Any) -> None:
@@ -277,9 +280,14 @@ class TestCommand:
                 self.n += num
                 shown.append((self.n, self.total))
 
+            def write(self, line: str, file: Any) -> None:
+                assert file is sys.stderr
+                told.append((self.n, line.partition(":")[0]))
+
         monkeypatch.setattr("tqdm.tqdm", Bar)
         vidprep("train", recipe_file(tmp_path), shards, "--to", tmp_path / "run", "--split", TRAIN)
         assert shown == [(step, 6) for step in range(1, 7)]
+        assert told == [(3, "epoch 1 of 2"), (6, "epoch 2 of 2")]
         assert checkpoint(tmp_path / "run")["epoch"] == 2
 
     def test_a_line_for_each_epoch(self, shards: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import train_ranks_script
@@ -13,7 +14,10 @@ import trainings
 from trainings import TEST, TRAIN, checkpoint, same
 
 from vidprep.errors import UsageError
+from vidprep.pipelines.evaluate import Options as EvaluateOptions
+from vidprep.pipelines.evaluate import evaluate
 from vidprep.pipelines.train import train
+from vidprep.pipelines.train_checkpoint import load_model
 from vidprep.pipelines.train_options import Options
 from vidprep.pipelines.train_ranks import join_ranks
 from vidprep.pipelines.train_setup import read_batches
@@ -66,8 +70,15 @@ class TestTwoRanks:
         assert (folder / "0.txt").read_text() == (folder / "1.txt").read_text() == "2 1 1.5"
 
     def test_draw_other_random_numbers(self, said_and_left: tuple[str, Path]) -> None:
-        first, second = checkpoint(said_and_left[1] / "dropout")["random"]
+        first, second = checkpoint(said_and_left[1] / "normalised")["random"]
         assert not torch.equal(first["cpu"], second["cpu"])
+
+    def test_validate_the_network_that_is_saved(self, said_and_left: tuple[str, Path], shards: Path) -> None:
+        """Each has normalised its own half of the last batch; the scores are all of the first one's network."""
+        model, recipe, _ = load_model(said_and_left[1] / "normalised" / "checkpoint.pt", trainings.tiny_recipe())
+        found = evaluate(model, recipe, shards, EvaluateOptions(split=TEST))
+        scores = np.load(said_and_left[1] / "scores.npy")
+        np.testing.assert_allclose(np.sort(scores, 0), np.sort(found.scores, 0), rtol=1e-6)
 
     def test_the_first_one_speaks(self, said_and_left: tuple[str, Path]) -> None:
         said, folder = said_and_left

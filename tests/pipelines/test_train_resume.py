@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import trainings
-from runs import identities
+from runs import contents, identities
 from small_exports import run as vidprep
 from trainings import NUM_STEPS, TEST, TRAIN, Net, begin_child, checkpoint, in_child, kill, same, tiny_recipe
 
@@ -212,12 +212,28 @@ class TestOtherTrainings:
         ]
         assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 2
 
+    @pytest.mark.parametrize("overwrite", [False, True])
     @pytest.mark.parametrize("name", ["metrics.csv", "best.pt", "index.json", "plan.json"])
-    def test_files_of_others_are_left(self, shards: Path, tmp_path: Path, name: str) -> None:
+    def test_files_of_others_are_left(self, shards: Path, tmp_path: Path, name: str, overwrite: bool) -> None:
         (tmp_path / name).write_text("mine")
         with pytest.raises(UsageError, match=f"holds {name}, but no training; name another folder"):
-            trainings.run(shards, tmp_path)
+            trainings.run(shards, tmp_path, overwrite=overwrite)
         assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+    @pytest.mark.parametrize("data", [b"", b"no checkpoint", {"model": {}}])
+    def test_a_training_of_others_is_not_overwritten(self, shards: Path, tmp_path: Path, data: Any) -> None:
+        """Many programs call their files so."""
+        if isinstance(data, bytes):
+            (tmp_path / "checkpoint.pt").write_bytes(data)
+        else:
+            torch.save(data, tmp_path / "checkpoint.pt")
+        (tmp_path / "best.pt").write_text("mine")
+        (tmp_path / "metrics.csv").write_text("mine")
+        before = contents(tmp_path)
+        said = r"holds a checkpoint\.pt that is damaged, or not of this program; name another folder, or remove what"
+        with pytest.raises(UsageError, match=said):
+            trainings.run(shards, tmp_path, overwrite=True)
+        assert contents(tmp_path) == before
 
     def test_one_that_is_refused_leaves_no_folder(self, shards: Path, tmp_path: Path) -> None:
         with pytest.raises(ShardError):

@@ -59,8 +59,8 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def locked_folder(folder: Path, command: str, option: str, value: Path) -> Iterator[None]:
-    """Create and lock a folder: one run at a time may write to it.
+def locked_folder(folder: Path, command: str, option: str, value: Path) -> Iterator[bool]:
+    """Create and lock a folder: one run at a time may write to it. What it yields tells whether the folder is new.
 
     Parameters
     ----------
@@ -76,6 +76,7 @@ def locked_folder(folder: Path, command: str, option: str, value: Path) -> Itera
         If another run has it.
     """
     try:
+        is_new = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
@@ -90,7 +91,7 @@ def locked_folder(folder: Path, command: str, option: str, value: Path) -> Itera
             is_there = False
         if not is_there:
             raise ShardError(f"{option}={value}: another {command} is writing to it; wait for it, or end it")
-        yield
+        yield is_new
     finally:
         if descriptor in _locks:
             _locks.remove(descriptor)

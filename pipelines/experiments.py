@@ -177,7 +177,6 @@ def train_and_evaluate(run: Run, folder: Path, look: Look) -> Row:
             "top1": top_k(found.scores, found.labels, 1),
             "class_accuracies": dict(zip(found.classes, by_class, strict=True)),
             "gmacs": found.cost.macs / 1e9,
-            "views_per_second": found.speed.views_per_second,
             "train_cpu_seconds": seconds if is_whole else None,  # of what was killed and went on, they are too few
             **look(model, recipe, run.shards, run.test_split),
         }

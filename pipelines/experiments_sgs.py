@@ -158,7 +158,6 @@ def table(rows: list[Row]) -> str:
                 str(len(found)),
                 mean_and_spread((row["top1"] for row in found), 1, 100),
                 mean_and_spread((row["gmacs"] for row in found), 3),
-                mean_and_spread((row["views_per_second"] for row in found), 0),
                 mean_and_spread((row["train_cpu_seconds"] for row in found), 0),
                 *(
                     mean_and_spread(float(np.mean(_bins(row, which))) for row in sampled)
@@ -169,7 +168,7 @@ def table(rows: list[Row]) -> str:
                 mean_and_spread(_correlation(row) for row in sampled) if sampled else "",
             ]
         )
-    header = ["dataset", "method", "runs", "top-1 %", "GMAC", "clips/s", "training, CPU s"]
+    header = ["dataset", "method", "runs", "top-1 %", "GMAC", "training, CPU s"]
     header += ["bins", "of the stillest quarter", "of the liveliest quarter", "of stills", "correlation with motion"]
     return markdown(header, lines)
 

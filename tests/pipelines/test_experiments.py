@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -125,20 +126,25 @@ def rows(made: tuple[Path, list[Run], list[dict[str, Any]]]) -> list[dict[str, A
 
 def test_runs_are_alike_but_for_the_sampling() -> None:
     runs = experiments_sgs.runs({"demo": Path("a"), "egogestar": Path("b")}, [0, 6], {"demo": 1, "egogestar": 2})
-    num_methods = len(experiments_sgs.METHODS)
-    assert len({run.name for run in runs}) == len(runs) == 4 * num_methods
-    for number, sampled in enumerate(runs):
-        plain = runs[number - number % num_methods]
-        differing = {name for name, fact in sampled.recipe.facts.items() if fact != plain.recipe.facts[name]}
-        assert differing == ({"train_clips", "test_clips"} if sampled.method == "fewer-frames" else set())
-        assert (plain.seed, plain.shards, plain.train_split) == (sampled.seed, sampled.shards, sampled.train_split)
-    assert [run.test_split for run in runs[num_methods :: 2 * num_methods]] == ["fold0/test", "fold3/test"]
+    methods = {"demo": list(experiments_sgs.OF_DEMO), "egogestar": list(experiments_sgs.METHODS)}
+    assert len({run.name for run in runs}) == len(runs)
+    groups = [(group, list(of_group)) for group, of_group in groupby(runs, lambda run: (run.dataset, run.test_split))]
+    assert [group for group, _ in groups] == [
+        ("demo", "split1/test"),
+        ("egogestar", "fold0/test"),
+        ("demo", "split1/test"),
+        ("egogestar", "fold3/test"),
+    ]
     torch.manual_seed(0)
-    for dataset, number in (("demo", 1), ("egogestar", num_methods + 1)):
-        plain, sampled = (run.recipe.build(3) for run in runs[number : number + 2])
-        assert {run.dataset for run in runs[number : number + 2]} == {dataset}
-        assert [_num_samplings(model) for model in (plain, sampled)] == [0, 1]
-        assert isinstance(plain, Zoomed) is (dataset == "demo")
+    for (dataset, _), (plain, *others) in groups:
+        assert [run.method for run in (plain, *others)] == methods[dataset]
+        for other in others:
+            differing = {name for name, fact in other.recipe.facts.items() if fact != plain.recipe.facts[name]}
+            assert differing == ({"train_clips", "test_clips"} if other.method == "fewer-frames" else set())
+            assert (plain.seed, plain.shards, plain.train_split) == (other.seed, other.shards, other.train_split)
+        models = [run.recipe.build(3) for run in (plain, *others)]
+        assert [_num_samplings(model) for model in models] == [0, 0] + [1] * (len(models) - 2)
+        assert all(isinstance(model, Zoomed) is (dataset == "demo") for model in models)
 
 
 def _num_samplings(model: torch.nn.Module) -> int:
@@ -147,7 +153,7 @@ def _num_samplings(model: torch.nn.Module) -> int:
 
 def test_a_run_says_what_it_gave(rows: list[dict[str, Any]]) -> None:
     plain, fewer, sampled = rows[:3]
-    assert [row["method"] for row in rows] == list(experiments_sgs.METHODS)
+    assert [row["method"] for row in rows] == list(experiments_sgs.OF_DEMO)
     assert sampled["gmacs"] < plain["gmacs"]
     assert fewer["gmacs"] < 0.6 * plain["gmacs"]
     assert 0 <= sampled["top1"] <= 1
@@ -159,7 +165,7 @@ def test_a_run_says_what_it_gave(rows: list[dict[str, Any]]) -> None:
 def test_the_table(rows: list[dict[str, Any]]) -> None:
     lines = experiments_sgs.table(rows).splitlines()
     assert len(lines) == 2 + len(rows)
-    assert [line.split(" | ")[1] for line in lines[2:]] == list(experiments_sgs.METHODS)
+    assert [line.split(" | ")[1] for line in lines[2:]] == list(experiments_sgs.OF_DEMO)
     many = [{**rows[2], "bins": [1, 2, 3, 4], "motion": [4.0, 3.0, 2.0, 1.0], "still_bins": [1, 1, 1, 2]}] * 2
     cells = experiments_sgs.table(many).splitlines()[2].strip("| ").split(" | ")
     assert cells[6:] == ["2.5 ± 0.0", "4.0 ± 0.0", "1.0 ± 0.0", "1.2 ± 0.0", "-1.0 ± 0.0"]

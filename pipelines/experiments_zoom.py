@@ -190,8 +190,8 @@ def table(rows: list[Row]) -> str:
                 str(len(found)),
                 mean_and_spread((row["top1"] for row in found), 1, 100),
                 *(_of_kind(found, kind) for kind in ("static", "temporal")),
-                mean_and_spread((row["gmacs"] for row in found), 4),
-                mean_and_spread(mean(row["scales"]) for row in found),
+                f"{mean(row['gmacs'] for row in found):.4f}",
+                mean_and_spread((mean(row["scales"]) for row in found), 2),
                 f"{mean(pstdev(row['scales']) for row in found):.2f}",
                 mean_and_spread((row["train_cpu_seconds"] for row in found), 0),
             ]

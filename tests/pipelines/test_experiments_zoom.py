@@ -82,7 +82,7 @@ def test_the_table(made: tuple[list[dict[str, Any]], dict[str, Any], Path]) -> N
     of_demo = {"class_accuracies": {"ShowsRings": 0.5, "ShowsStripes": 0.25, "MovesUp": 1.0}, "top1": 0.5}
     cells = table([{**rows[0], **of_demo}] * 2).splitlines()[2].strip("| ").split(" | ")
     assert cells[2:6] == ["2", "50.0 ± 0.0", "37.5 ± 0.0", "100.0 ± 0.0"]
-    assert cells[7:9] == ["0.9 ± 0.0", "0.00"]
+    assert cells[7:9] == ["0.88 ± 0.00", "0.00"]
 
 
 def test_features_are_the_largest_over_space() -> None:

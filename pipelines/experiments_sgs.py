@@ -56,7 +56,7 @@ METHODS: Mapping[str, Mapping[str, Any] | None] = {
 """Options of the sampling. None are baselines: on all frames, or on evenly chosen ones for about as many GMAC as with
 sampling. The samplings are the paper's: over the whole clip; as on Something-Something, over blocks; and with bins two
 thirds as wide there, for more of them."""
-OF_DEMO = ("all-frames", "fewer-frames", "sgs", "sgs-blocks")
+OF_DEMO = ("all-frames", "sgs", "sgs-blocks")
 
 
 class Differences(nn.Module):

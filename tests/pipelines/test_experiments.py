@@ -143,7 +143,7 @@ def test_runs_are_alike_but_for_the_sampling() -> None:
             assert differing == ({"train_clips", "test_clips"} if other.method == "fewer-frames" else set())
             assert (plain.seed, plain.shards, plain.train_split) == (other.seed, other.shards, other.train_split)
         models = [run.recipe.build(3) for run in (plain, *others)]
-        assert [_num_samplings(model) for model in models] == [0, 0] + [1] * (len(models) - 2)
+        assert [_num_samplings(model) for model in models] == [int(name.startswith("sgs")) for name in methods[dataset]]
         assert all(isinstance(model, Zoomed) is (dataset == "demo") for model in models)
 
 
@@ -152,10 +152,9 @@ def _num_samplings(model: torch.nn.Module) -> int:
 
 
 def test_a_run_says_what_it_gave(rows: list[dict[str, Any]]) -> None:
-    plain, fewer, sampled = rows[:3]
+    plain, sampled, _ = rows
     assert [row["method"] for row in rows] == list(experiments_sgs.OF_DEMO)
     assert sampled["gmacs"] < plain["gmacs"]
-    assert fewer["gmacs"] < 0.6 * plain["gmacs"]
     assert 0 <= sampled["top1"] <= 1
     assert len(sampled["bins"]) == len(sampled["still_bins"]) == len(sampled["motion"]) == 4
     assert all(1 <= num <= experiments_sgs.NUM_FRAMES for num in sampled["bins"])
@@ -166,7 +165,7 @@ def test_the_table(rows: list[dict[str, Any]]) -> None:
     lines = experiments_sgs.table(rows).splitlines()
     assert len(lines) == 2 + len(rows)
     assert [line.split(" | ")[1] for line in lines[2:]] == list(experiments_sgs.OF_DEMO)
-    many = [{**rows[2], "bins": [1, 2, 3, 4], "motion": [4.0, 3.0, 2.0, 1.0], "still_bins": [1, 1, 1, 2]}] * 2
+    many = [{**rows[1], "bins": [1, 2, 3, 4], "motion": [4.0, 3.0, 2.0, 1.0], "still_bins": [1, 1, 1, 2]}] * 2
     cells = experiments_sgs.table(many).splitlines()[2].strip("| ").split(" | ")
     assert cells[6:] == ["2.5 ± 0.0", "4.0 ± 0.0", "1.0 ± 0.0", "1.2 ± 0.0", "-1.0 ± 0.0"]
 

@@ -116,8 +116,8 @@ def row(name: str) -> str:
 def main() -> None:
     """Print the table."""
     torch.set_num_threads(1)
-    print("| network | what | bins | GMAC | with sampling | saved | ms | with sampling | saved | arrived | possible |")
-    print("|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print("| network | what | bins | GMAC | sampling | saved | ms | sampling | at best | saved | arrived | possible |")
+    print("|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for name in sys.argv[1:] or INPUTS:
         print(row(name), flush=True)
 

@@ -150,7 +150,8 @@ def _take_activation(stage: nn.Sequential) -> nn.Module:
     relu = getattr(last, "relu", None)
     if not isinstance(relu, _ACTIVATIONS):
         raise ValueError(
-            f"stage={stage}: must end with an activation or a block that ends with its `relu`; sample once"
+            f"network: ends its stage with {type(last).__name__} and no activation; a network can be sampled once, so"
+            " build another, or let its stages end with an activation or a block that ends with its `relu`"
         )
     last.relu = nn.Identity()
     return relu

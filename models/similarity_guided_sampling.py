@@ -139,11 +139,11 @@ class SimilarityGuidedSampling(nn.Module):
 
     def assign(self, maps: torch.Tensor) -> Assignment:
         """Return which bin each frame of maps [shape=(N, C, T, H, W)] goes to; shapes don't depend on values."""
-        num_frames = maps.shape[2]
+        embedded, num_frames = self.embed(maps), maps.shape[2]
         block_frames = min(self.block_frames or num_frames, num_frames)
         bins, num_blocks = bins_of(self.num_bins, block_frames), math.ceil(num_frames / block_frames)
         blocks = torch.arange(num_frames, device=maps.device) // block_frames
-        values = self._values(self.embed(maps), len(bins))
+        values = self._values(embedded, len(bins))
         in_blocks = nn.functional.pad(values, (0, 0, 0, num_blocks * block_frames - num_frames))
         largest = in_blocks.view(-1, num_blocks, block_frames, len(bins)).amax(2)[:, blocks]
         positions = (values / largest.clamp_min(torch.finfo(values.dtype).tiny)).unbind(2)

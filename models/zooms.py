@@ -22,6 +22,8 @@ class Zoom(nn.Module):
     """
 
     def __init__(self, size: int, max_scale: float, *, draw_position: bool, draw_shear: float, antialias: bool) -> None:
+        if not isinstance(size, int) or size < 1:
+            raise ValueError(f"size={size}: must be a positive integer, pixels of the crop's side; give 112 or 224")
         super().__init__()
         self.size = size
         self.max_scale = max_scale

@@ -107,8 +107,8 @@ def evaluate_checkpoint(
         A checkpoint or its folder; and what ``vidprep extract`` wrote.
     options : Options
     to : path, optional
-        The JSON file; without, one beside the checkpoint, named after the split, the views and the type, where they
-        are given: ``evaluation-split1-test-10x3-bf16.json``.
+        The JSON file; without, one beside the checkpoint, named after it if it isn't ``checkpoint.pt``, the split, the
+        views and the type, where they are given: ``evaluation-best-split1-test-10x3-bf16.json``.
     on_progress : callable
 
     Returns
@@ -133,7 +133,7 @@ def evaluate_checkpoint(
     model, recipe, state = load_model(checkpoint)
     if options.views is not None:
         recipe = with_views(recipe, options.views)
-    to = to or checkpoint.with_name(f"{_report_name(options)}.json")
+    to = to or checkpoint.with_name(f"{_report_name(checkpoint, options)}.json")
     check_to(to)
     found = evaluate(model, recipe, shards, options, classes=state["classes"], on_progress=on_progress)
     facts = {
@@ -147,10 +147,11 @@ def evaluate_checkpoint(
     return write_report(to, found, recipe, facts), to
 
 
-def _report_name(options: Options) -> str:
-    """Return a name that other evaluations of a checkpoint, which a plot compares, don't have."""
+def _report_name(checkpoint: Path, options: Options) -> str:
+    """Return a name that other evaluations in a folder, which a plot compares, don't have."""
+    which = None if checkpoint.name == CHECKPOINT_NAME else checkpoint.stem
     split, amp = (options.split or "all").replace("/", "-"), None if options.amp == "off" else options.amp
-    return "-".join(part for part in ("evaluation", split, options.views, amp) if part)
+    return "-".join(part for part in ("evaluation", which, split, options.views, amp) if part)
 
 
 def evaluate(

@@ -28,6 +28,11 @@ def check_to(to: Path) -> None:
     """UsageError if no report can be written there; known before hours are spent on it."""
     if to.suffix != ".json" or to.is_dir():
         raise UsageError(f"to={to}: must be a file that ends in .json; give another --to")
+    if to.exists():
+        try:
+            read_report(to)
+        except UsageError as error:
+            raise UsageError(f"to={to}: is there, and no evaluation; give another --to, or remove it") from error
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -14,6 +14,7 @@ from vidprep.dataset import CenterCrop, FiveCrops, TenCrops, ThreeCrops, Uniform
 from vidprep.dataset.views import Step
 from vidprep.errors import TrainError, UsageError
 from vidprep.pipelines.recipe import Recipe
+from vidprep.pipelines.train_loss import check_logits
 
 CROPS: dict[int, Callable[[int], Step]] = {1: CenterCrop, 3: ThreeCrops, 5: FiveCrops, 10: TenCrops}
 
@@ -94,12 +95,7 @@ class VideoScores:
         TrainError
             If one of them is no finite number.
         """
-        wanted = (len(batch["key"]), self._sums.shape[1])
-        if not isinstance(logits, torch.Tensor) or logits.shape != wanted:
-            shape = tuple(getattr(logits, "shape", (type(logits).__name__,)))
-            raise UsageError(
-                f"logits={shape}: the recipe's model must return {wanted}, clips x classes; mend the recipe"
-            )
+        check_logits(logits, len(batch["key"]), self._sums.shape[1])
         if not logits.isfinite().all():
             key = batch["key"][int((~logits.isfinite()).any(1).nonzero()[0])]
             raise TrainError(

@@ -33,7 +33,7 @@ from vidprep.pipelines.train_checkpoint import (
     write_checkpoint,
 )
 from vidprep.pipelines.train_folder import claimed, make_room
-from vidprep.pipelines.train_loss import check_labels, loss_of, to_device
+from vidprep.pipelines.train_loss import check_labels, check_logits, loss_of, to_device
 from vidprep.pipelines.train_metrics import Metrics, Row
 from vidprep.pipelines.train_optimiser import make_optimiser, set_learning_rate
 from vidprep.pipelines.train_options import AMP_DTYPES, Options, Summary
@@ -151,6 +151,7 @@ class _Training:
         batch = to_device(batch, self.ranks.device)
         with self.autocast:
             logits = self.network(batch)
+        check_logits(logits, len(batch["key"]), len(self.dataset.classes))
         loss = loss_of(logits.float(), batch["label"], self.recipe.label_smoothing)
         mean_loss = self.ranks.mean(loss.item())
         self.check_finite("loss", mean_loss)

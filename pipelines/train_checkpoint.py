@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,9 @@ def read_checkpoint(path: Path) -> State:
     """
     cure = "give the checkpoint.pt that vidprep train wrote"
     try:
+        with zipfile.ZipFile(path) as archive:  # torch doesn't look at the checksums
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(damaged)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UsageError(f"checkpoint={path}: {error.strerror or error}; {cure}") from error

@@ -40,6 +40,14 @@ def check_labels(batch: Mapping[str, Any]) -> None:
         )
 
 
+def check_logits(logits: Any, num_clips: int, num_classes: int) -> None:
+    """UsageError if a model returns anything but logits [shape=(num_clips, num_classes)]."""
+    wanted = (num_clips, num_classes)
+    if not isinstance(logits, torch.Tensor) or logits.shape != wanted:
+        shape = tuple(getattr(logits, "shape", (type(logits).__name__,)))
+        raise UsageError(f"logits={shape}: the recipe's model must return {wanted}, clips x classes; mend the recipe")
+
+
 def to_device(batch: Mapping[str, Any], device: str | torch.device) -> dict[str, Any]:
     """Bring a batch's tensors to a device."""
     return {

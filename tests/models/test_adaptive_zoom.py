@@ -417,6 +417,8 @@ def test_it_learns_with_the_network_behind_it() -> None:
         (lambda: AdaptiveZoom(size=8, limits=(0.0, 1.2)), "limits"),
         (lambda: FixedZoom(size=8, scale=(1.0, 0.8)), "scale="),
         (lambda: FixedZoom(size=8, scale=0), "scale=0"),
+        (lambda: FixedZoom(size=0), "size=0: must be a positive integer"),
+        (lambda: AdaptiveZoom(size=8.5), "size=8.5: must be a positive integer"),  # type: ignore[arg-type]
         (lambda: GuidedZoom(size=8, scale=0), "scale=0: must be above 0"),
         (lambda: GuidedZoom(size=8, scale=0.5)(clips()[0]), "guide=None: GuidedZoom crops where a guide says"),
         (lambda: zoom_of()(*clips()[:1]), "guide=None: must be of num_frames=4"),

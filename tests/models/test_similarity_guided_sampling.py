@@ -291,7 +291,7 @@ def spherical(vector: list[float]) -> list[float]:
         ({"similarity": "spherical", "num_bins": 8}, "wants a tuple"),
         ({"variant": "official", "order": "time"}, "has neither"),
         ({"variant": "official", "block_frames": 8}, "has neither"),
-        ({"block_frames": 0}, "block_frames=0: must be positive"),
+        ({"block_frames": 0}, "block_frames=0: must be a positive integer"),
     ],
 )
 def test_what_can_not_be_meant_is_refused(options: dict[str, Any], message: str) -> None:

@@ -103,6 +103,15 @@ class TestEvaluate:
             (new,) = {path.name for path in tmp_path.glob("*.json")} - set(names)
             names.append(new)
         assert names == ["evaluation-split1-train.json", "evaluation-all-1.json", "evaluation-all-1x1-bf16.json"]
+        shutil.copy(trained / "checkpoint.pt", tmp_path / "best.pt")
+        run("evaluate", tmp_path / "best.pt", shards, "--workers", 0)
+        assert (tmp_path / "evaluation-best-all.json").exists()
+
+    def test_a_file_of_others_is_not_replaced(self, trained: Path, shards: Path, tmp_path: Path) -> None:
+        (tmp_path / "index.json").write_text('{"mine": 1}')
+        message = run("evaluate", trained, shards, "--to", tmp_path / "index.json", status=2).stderr
+        assert "index.json: is there, and no evaluation; give another --to, or remove it" in message
+        assert (tmp_path / "index.json").read_text() == '{"mine": 1}'
 
     def test_other_classes_are_refused(self, trained: Path, shards: Path, tmp_path: Path) -> None:
         state = torch.load(trained / "checkpoint.pt", weights_only=True)

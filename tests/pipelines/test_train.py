@@ -3,7 +3,7 @@
 import csv
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -310,6 +310,24 @@ class TestRefused:
 
         with pytest.raises(TrainError, match="gradient_norm=nan: at step 1 of epoch 1: must be finite"):
             trainings.run(shards, tmp_path, tiny_recipe(model=Root))
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda logits: logits.flatten(), r"logits=\(8,\)"),
+            (lambda logits: (logits,), r"logits=\('tuple',\)"),
+            (lambda logits: torch.cat((logits, logits), 1), r"logits=\(4, 4\)"),
+        ],
+    )
+    def test_a_model_that_makes_no_logits(
+        self, shards: Path, tmp_path: Path, change: Callable[[torch.Tensor], Any], told: str
+    ) -> None:
+        class Other(Net):
+            def forward(self, batch: Mapping[str, torch.Tensor]) -> Any:
+                return change(super().forward(batch))
+
+        with pytest.raises(UsageError, match=rf"{told}: the recipe's model must return \(4, 2\), clips x classes"):
+            trainings.run(shards, tmp_path / "run", tiny_recipe(model=Other))
 
     def test_a_video_without_a_label(self, tmp_path: Path) -> None:
         rows = [Row("a.mkv", labels=(0,)), Row("b.mkv", labels=())]

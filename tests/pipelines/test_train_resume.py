@@ -16,6 +16,7 @@ from trainings import NUM_STEPS, TEST, TRAIN, Net, begin_child, checkpoint, in_c
 from vidprep.cli import main
 from vidprep.errors import ShardError, UsageError
 from vidprep.pipelines.train import train
+from vidprep.pipelines.train_checkpoint import read_checkpoint
 from vidprep.pipelines.train_options import Options
 from vidprep.shards.files import locked_folder
 
@@ -269,6 +270,16 @@ class TestOtherTrainings:
             UsageError, match=r"checkpoint\.pt: can't be read, it is damaged or no checkpoint; give the"
         ):
             trainings.run(shards, tmp_path)
+
+    def test_a_checkpoint_with_other_bytes_is_not_taken_for_sound(self, whole: Path, tmp_path: Path) -> None:
+        """A single one, among the numbers: torch reads it."""
+        data = bytearray((whole / "checkpoint.pt").read_bytes())
+        weight = checkpoint(whole)["model"]["network.stem.weight"].numpy().tobytes()
+        data[data.index(weight) + 2] ^= 0xFF
+        (tmp_path / "checkpoint.pt").write_bytes(data)
+        torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+        with pytest.raises(UsageError, match=r"checkpoint\.pt: can't be read, it is damaged"):
+            read_checkpoint(tmp_path / "checkpoint.pt")
 
     def test_a_model_that_has_changed(self, shards: Path, tmp_path: Path) -> None:
         trainings.run(shards, tmp_path, tiny_recipe(epochs=1))

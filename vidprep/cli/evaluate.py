@@ -23,7 +23,7 @@ MEASURES = {
     "--to",
     type=click.Path(path_type=Path),
     help="The JSON to write; scores go into an .npz beside it."
-    "  [default: evaluation-SPLIT[-VIEWS][-AMP].json beside CHECKPOINT]",
+    "  [default: evaluation[-best]-SPLIT[-VIEWS][-AMP].json beside CHECKPOINT]",
 )
 @click.option("--views", metavar="CLIPS[xCROPS]", help="Test views such as 10x3, instead of the recipe's.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Views at once, instead of the recipe's.")

@@ -81,6 +81,9 @@ def export(root: Path, to: Path, options: Options, *, on_progress: Progress = _s
                 if error.errno in DISK_FULL:
                     raise _disk_full(to, str(error.strerror)) from error
                 raise
+            finally:
+                for left in parts.glob("*.part"):  # of a worker that was ended in the middle
+                    left.unlink(missing_ok=True)
         if summary.is_written:
             _remove(parts)
     return summary

@@ -2,7 +2,7 @@
 
 Trains the 3DResNet-18 of the paper with and without sampling after res2, from random weights, on the demo dataset and
 on EgoGestAR (one family of devices left out), and prints the table of ``models/README.md``. Each run is kept in
-RESULTS: killed and told again, it goes on. Two to three CPU minutes a run on EgoGestAR; two processes may share seeds.
+RESULTS: killed and told again, it goes on. Three to six CPU minutes a run; two processes may share seeds.
 """
 
 from __future__ import annotations
